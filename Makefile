@@ -1,0 +1,126 @@
+# make run    the demo site on http://127.0.0.1:8000/  (PORT=, DATA_DIR=, HOST=)
+# make test   everything that must be true, in at most 20 minutes
+# `make help` lists the rest.
+
+PORT ?= 8000
+DATA_DIR ?= var
+VENV ?= .venv
+# Where `make test` may install what is missing (chromium, node): root on Debian.
+APT_GET := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
+
+BIN := $(VENV)/bin
+PYTHON_FILES := manage.py project resumable_uploads tests $(wildcard benchmarks)
+JS_TESTS := $(shell find tests/js -name '*test*.*js' 2>/dev/null)
+PYTEST := $(BIN)/python -m pytest -n 2
+
+export PORT
+export DATA_DIR
+
+.DEFAULT_GOAL := help
+.PHONY: help run worker beat test check lint format types migrations js sqlite \
+	postgres browser node clean
+
+help:
+	@echo "make run      serve the demo on http://127.0.0.1:$(PORT)/ (PORT=, DATA_DIR=)"
+	@echo "make worker   a Celery worker for it; needs REDIS_URL"
+	@echo "make beat     Celery's clock for it; needs REDIS_URL"
+	@echo "make test     lint, types, and all tests on SQLite and PostgreSQL"
+	@echo "make lint     ruff, and whether the code is formatted"
+	@echo "make format   format the code"
+	@echo "make clean    remove the environment and caches; never DATA_DIR"
+
+# --- Serving ------------------------------------------------------------------------
+
+run: $(VENV)/.run
+	@$(BIN)/python -m project.prepare
+	@echo "Serving on http://127.0.0.1:$(PORT)/  -  Ctrl-C stops"
+	@exec $(BIN)/python -m gunicorn -c project/gunicorn.conf.py
+
+worker: $(VENV)/.run
+	@exec $(BIN)/python -m celery -A project worker --loglevel INFO
+
+beat: $(VENV)/.run
+	@mkdir -p "$$DATA_DIR"
+	@exec $(BIN)/python -m celery -A project beat --loglevel INFO \
+		--schedule "$$DATA_DIR/beat-schedule"
+
+# --- Environments -------------------------------------------------------------------
+
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet
+NO_PACKAGES = { echo; echo "The packages could not be installed (see above)." \
+	"Is the network there, or an index in PIP_INDEX_URL?"; exit 1; } >&2
+
+# The first Python that can really make an environment: some cannot (Debian's without
+# python3-venv), some are too old.
+$(BIN)/python:
+	@for python in python3.11 python3.12 python3.13 python3; do \
+		$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+			&& $$python -m venv --clear $(VENV) 2>/dev/null && exit 0; \
+	done; \
+	rm -rf $(VENV); \
+	echo "This needs Python 3.11 or newer with its venv module" \
+		"(on Debian: apt-get install python3.11-venv)." >&2; exit 1
+
+$(VENV)/.run: requirements-run.txt | $(BIN)/python
+	@echo "Installing what the site needs ..."
+	@$(INSTALL) -r requirements-run.txt || $(NO_PACKAGES)
+	@touch $@
+
+$(VENV)/.test: requirements.txt requirements-run.txt | $(BIN)/python
+	@echo "Installing what the tests need ..."
+	@$(INSTALL) -r requirements.txt || $(NO_PACKAGES)
+	@touch $@ $(VENV)/.run
+
+# --- Tests --------------------------------------------------------------------------
+
+test:
+	@begun=$$(date +%s); $(MAKE) --no-print-directory check; status=$$?; \
+	seconds=$$(($$(date +%s) - begun)); \
+	echo "make test: $$([ $$status = 0 ] && echo passed || echo FAILED)" \
+		"after $$((seconds / 60)) min $$((seconds % 60)) s"; exit $$status
+
+check: lint types migrations js browser sqlite postgres
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check $(PYTHON_FILES)
+	$(BIN)/ruff format --check $(PYTHON_FILES)
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix $(PYTHON_FILES)
+	$(BIN)/ruff format $(PYTHON_FILES)
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+migrations: $(VENV)/.test
+	$(BIN)/python manage.py makemigrations --check --dry-run --settings tests.settings
+
+js: node
+	@if command -v node >/dev/null; then echo node --test tests/js; \
+		node --test $(JS_TESTS); fi
+
+sqlite: $(VENV)/.test
+	DATABASE=sqlite $(PYTEST)
+
+# Only the tests that use the test database: the others have just passed.
+postgres: $(VENV)/.test
+	DATABASE=postgres $(PYTEST)
+
+# What pip cannot bring: installed where that is allowed; else the tests that need it
+# are left out, except in CI, where leaving out is failing.
+browser:
+	@command -v chromium >/dev/null || [ -n "$$CHROMIUM" ] \
+		|| { $(call install,chromium); } || { $(call missing,chromium); }
+
+node:
+	@command -v node >/dev/null || { $(call install,nodejs); } || { $(call missing,node); }
+
+install = [ -n "$(APT_GET)" ] && echo "Installing Debian's $(1) ..." \
+	&& { apt-get install -y -qq $(1) >/dev/null \
+	|| { apt-get update -qq && apt-get install -y -qq $(1) >/dev/null; }; }
+missing = echo "$(1) is missing: the tests that need it are left out." >&2; [ -z "$$CI" ]
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find project resumable_uploads tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "What the demo keeps is still in $(DATA_DIR)/"

@@ -1,0 +1,33 @@
+"""How gunicorn serves the demo: ``gunicorn -c project/gunicorn.conf.py``.
+
+Threads, because an upload is a connection that is open for long and works little; and
+because of all gunicorn's workers, those with plain sockets lose nothing of what had
+arrived when a connection breaks.
+"""
+
+import os
+from pathlib import Path
+
+wsgi_app = "project.wsgi:application"
+chdir = str(Path(__file__).resolve().parent.parent)
+
+bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
+worker_class = "gthread"
+workers = int(os.environ.get("WEB_WORKERS", "2"))
+threads = int(os.environ.get("WEB_THREADS", "8"))
+
+# Between two chunks of one client, the connection stays open.
+keepalive = 75
+# Counts a worker that hangs as a whole, never one long request in a thread.
+timeout = 60
+# Uploads that are under way at a stop are cut after this time. They can be resumed.
+graceful_timeout = int(os.environ.get("GRACEFUL_TIMEOUT", "10"))
+limit_request_line = 8190
+
+# The heartbeat's file is touched all the time: better in memory than on a busy disk.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+# Nobody uses it here, and it would be one file in the home folder for all sites.
+control_socket_disable = True
+
+accesslog = os.environ.get("ACCESS_LOG") or None
+loglevel = os.environ.get("GUNICORN_LOG_LEVEL", "info")

@@ -1,0 +1,9 @@
+"""The demo project for WSGI servers: ``gunicorn -c project/gunicorn.conf.py``."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+
+application = get_wsgi_application()

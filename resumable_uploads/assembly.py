@@ -1,0 +1,267 @@
+"""From chunks to the file: by one worker at a time, repeatable after any death.
+
+Whoever assembles holds the upload's lease and shows signs of life. A worker that was
+killed is followed by the next one; a worker that was only asleep finds, when it wants
+to make the file known, that it does not hold the lease any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import connection, transaction
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from . import body, engine, errors, signals
+from .conf import seconds, setting
+from .models import Chunk, State, UploadSession
+from .policies import UploadPolicy, get_policy
+from .stores import Piece, Place, Store, Whole, store_for
+
+log = logging.getLogger(__name__)
+
+READ_SIZE = 1024 * 1024
+MAX_BACK_OFF = timedelta(hours=1)
+
+
+class LeaseLost(Exception):
+    """Another worker assembles, or the upload is not to be assembled any more."""
+
+
+def assemble(upload_id: uuid.UUID | str) -> bool:
+    """Make the file of an upload that has all its chunks; return whether it is done.
+
+    False: another worker is at it, or there is nothing to do. After an error the upload
+    stays in line and the error is raised; after ASSEMBLY_ATTEMPTS of them it is failed.
+    """
+    lease = uuid.uuid4().hex
+    if not _claim(upload_id, lease):
+        return False
+    upload = UploadSession.objects.get(pk=upload_id)
+    try:
+        with _signs_of_life(upload):
+            _assemble(upload)
+    except LeaseLost:
+        return False
+    except errors.Rejected as refusal:
+        engine.reject(upload, lease, refusal)
+        return False
+    except Exception as error:
+        _note_failure(upload, error)
+        raise
+    engine.settle(upload.pk)
+    return True
+
+
+def waiting(now: datetime | None = None) -> QuerySet[UploadSession]:
+    """Return the uploads that nobody is assembling though somebody should."""
+    now = now or timezone.now()
+    dead = Q(active_at__lt=now - setting("ASSEMBLY_TIMEOUT"))
+    rested = Q(retry_at=None) | Q(retry_at__lte=now)
+    return UploadSession.objects.filter(
+        Q(lease="") & rested | ~Q(lease="") & dead, state=State.ASSEMBLING
+    )
+
+
+def _claim(upload_id: uuid.UUID | str, lease: str) -> bool:
+    now = timezone.now()
+    free = waiting(now).filter(pk=upload_id)
+    return bool(free.update(lease=lease, attempts=F("attempts") + 1, active_at=now))
+
+
+def _mine(upload: UploadSession) -> QuerySet[UploadSession]:
+    return UploadSession.objects.filter(
+        pk=upload.pk, state=State.ASSEMBLING, lease=upload.lease
+    )
+
+
+def _assemble(upload: UploadSession) -> None:
+    store, policy = store_for(upload.storage), get_policy(upload.policy)
+    chunks = list(Chunk.objects.filter(upload=upload).order_by("offset", "number"))
+    checksum = _checked(upload, chunks)
+    if upload.file and store.is_published(
+        upload.pk, upload.file.name, upload.length or 0
+    ):
+        # An assembly has died between publishing and saying so.
+        _complete(upload, upload.file.name, upload.checksum or checksum)
+        return
+    pieces = [Piece(Place(chunk.key, chunk.start), chunk.size) for chunk in chunks]
+    with _joined(store, upload, pieces) as whole:
+        checksum = _looked_at(upload, policy, whole, checksum)
+        name = _planned_name(upload, policy, store)
+        _note_plan(upload, name, checksum)
+        name = whole.publish(name)
+        try:
+            _complete(upload, name, checksum)
+        except LeaseLost:
+            _take_back(upload, store, name)
+            raise
+
+
+def _checked(upload: UploadSession, chunks: list[Chunk]) -> str:
+    """See that the chunks make the file; return their checksum, which is the file's."""
+    offset = total = 0
+    for chunk in chunks:
+        if chunk.offset not in (None, offset):
+            break
+        total = body.combine(total, int(chunk.checksum, 16), chunk.size)
+        offset += chunk.size
+    else:
+        if offset == upload.length:
+            return f"{body.CHECKSUM}:{total:016x}"
+    raise errors.StorageUnavailable("The recorded chunks do not make the file.")
+
+
+@contextmanager
+def _joined(
+    store: Store, upload: UploadSession, pieces: list[Piece]
+) -> Iterator[Whole]:
+    whole = store.join(upload.pk, pieces)
+    try:
+        yield whole
+    finally:
+        whole.close()
+
+
+def _looked_at(
+    upload: UploadSession, policy: UploadPolicy, whole: Whole, checksum: str
+) -> str:
+    """Have the whole file judged; return the checksum to keep. Raise Rejected."""
+    checksum = _check_declared(upload, policy, whole, checksum)
+    if type(policy).validate is UploadPolicy.validate:
+        return checksum
+    with whole.open() as file:
+        try:
+            policy.validate(upload, file)
+        except ValidationError as error:
+            raise errors.Rejected(" ".join(error.messages)) from error
+    return checksum
+
+
+def _check_declared(
+    upload: UploadSession, policy: UploadPolicy, whole: Whole, checksum: str
+) -> str:
+    declared = upload.declared_checksum
+    algorithm = declared.partition(":")[0] or policy.digest
+    if algorithm and algorithm != body.CHECKSUM:
+        checksum = f"{algorithm}:{_digest(whole, algorithm)}"
+    if declared and declared != checksum:
+        raise errors.Rejected("The file does not have the checksum it should have.")
+    return checksum
+
+
+def _digest(whole: Whole, algorithm: str) -> str:
+    digest: Any = body.DIGESTS[algorithm]()
+    with whole.open() as file:
+        for block in iter(lambda: file.read(READ_SIZE), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _planned_name(upload: UploadSession, policy: UploadPolicy, store: Store) -> str:
+    """Return a free name for the file, dropping what a dead assembly has left there.
+
+    Only under a name with the upload's id in it can that be nobody else's.
+    """
+    previous = upload.file.name
+    if previous and str(upload.pk) in previous and store.final.exists(previous):
+        store.final.delete(previous)
+    name = store.final.generate_filename(policy.get_name(upload))
+    return store.final.get_available_name(name, max_length=1024)
+
+
+def _note_plan(upload: UploadSession, name: str, checksum: str) -> None:
+    upload.file.name, upload.checksum = name, checksum
+    if not _mine(upload).update(file=name, checksum=checksum):
+        raise LeaseLost
+
+
+def _complete(upload: UploadSession, name: str, checksum: str) -> None:
+    """Make the file known. Exactly one worker comes through here."""
+    now = timezone.now()
+    with transaction.atomic(durable=True):
+        completed = _mine(upload).update(
+            state=State.COMPLETE,
+            file=name,
+            checksum=checksum,
+            completed_at=now,
+            active_at=now,
+            lease="",
+            error="",
+            error_code="",
+            settled=False,
+        )
+    if not completed:
+        raise LeaseLost
+
+
+def _take_back(upload: UploadSession, store: Store, name: str) -> None:
+    """Drop a file that was published too late, unless it has become another's."""
+    row = UploadSession.objects.filter(pk=upload.pk).first()
+    in_use = row and row.state in (State.ASSEMBLING, State.COMPLETE)
+    if not (in_use and row.file.name == name):
+        store.final.delete(name)
+
+
+def _note_failure(upload: UploadSession, error: Exception) -> None:
+    log.exception("Upload %s could not be assembled", upload.pk)
+    known = isinstance(error, errors.UploadError)
+    now = timezone.now()
+    exhausted = upload.attempts >= setting("ASSEMBLY_ATTEMPTS")
+    noted = _mine(upload).update(
+        state=State.FAILED if exhausted else State.ASSEMBLING,
+        lease="",
+        error_code=error.code if known else "assembly_failed",
+        error=f"{type(error).__name__}: {error}",
+        active_at=now,
+        retry_at=None if exhausted else now + back_off(upload.attempts),
+        expires_at=get_policy(upload.policy).expiry(upload.created_at, now),
+    )
+    if noted and exhausted:
+        upload = UploadSession.objects.get(pk=upload.pk)
+        signals.send_after_commit(signals.upload_failed, upload)
+
+
+def back_off(attempts: int) -> timedelta:
+    """Return how long to wait after so many attempts in vain."""
+    return min(timedelta(seconds=2 ** min(attempts, 16)), MAX_BACK_OFF)
+
+
+def wait_for_next_try(upload_id: uuid.UUID | str) -> float | None:
+    """Return in how many seconds to try again; None when an operator has to look."""
+    rows = UploadSession.objects.filter(pk=upload_id, state=State.ASSEMBLING)
+    retry_at = rows.values_list("retry_at", flat=True).first()
+    return retry_at and max(0.0, (retry_at - timezone.now()).total_seconds())
+
+
+@contextmanager
+def _signs_of_life(upload: UploadSession) -> Iterator[None]:
+    """Keep the lease while a long assembly, or a long look at the file, goes on."""
+    over = threading.Event()
+    thread = threading.Thread(
+        target=_show_signs, args=(upload, over), name="assembly", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _show_signs(upload: UploadSession, over: threading.Event) -> None:
+    while not over.wait(seconds("ASSEMBLY_TIMEOUT") / 4):
+        try:
+            _mine(upload).update(active_at=timezone.now())
+        except Exception:
+            log.warning("No sign of life for upload %s", upload.pk, exc_info=True)
+        finally:
+            connection.close()

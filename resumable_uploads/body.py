@@ -1,0 +1,189 @@
+"""The bytes of one request in motion: counted, checksummed, cut into segments.
+
+They pass through one buffer per thread, so memory does not grow with the body. Never a
+request object, a model or a store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from awscrt import checksums
+
+from . import errors
+from .conf import seconds, setting
+from .sources import Idle, Source
+
+_of_thread = threading.local()
+
+# What Content-Digest and its like may ask for, besides the checksum in use.
+DIGESTS = {
+    "sha-512": hashlib.sha512,
+    "sha-256": hashlib.sha256,
+    "sha": hashlib.sha1,
+    "md5": hashlib.md5,
+}
+CHECKSUM = "crc64nvme"
+
+
+def checksum(data: Any, previous: int = 0) -> int:
+    """Return the CRC-64/NVME of bytes, or of bytes after those summed up before."""
+    return checksums.crc64nvme(data, previous)
+
+
+def combine(first: int, second: int, second_size: int) -> int:
+    """Return the checksum of two stretches from theirs, without the bytes."""
+    return checksums.combine_crc64nvme(first, second, second_size)
+
+
+class Segment:
+    """A stretch of a body, to be read once by iterating over its blocks.
+
+    ``size`` (bytes) and ``checksum`` are right once the iteration is over.
+    """
+
+    def __init__(self, body: Body, at_most: int, when_idle: bool) -> None:
+        self.size = 0
+        self.checksum = 0
+        self._body = body
+        self._at_most = at_most
+        self._when_idle = when_idle
+
+    def __iter__(self) -> Iterator[memoryview]:
+        """Yield blocks of bytes; each is good until the next one is asked for."""
+        while self.size < self._at_most:
+            block = self._body._block(
+                self._at_most - self.size, self._when_idle and self.size > 0
+            )
+            if not block:
+                return
+            self.size += len(block)
+            self.checksum = checksum(block, self.checksum)
+            yield block
+
+
+class Body:
+    """What one request brings.
+
+    ``length`` is what it announced in bytes, or None; ``received`` what has come so
+    far; ``ended`` whether nothing more will come; ``truncated`` whether that end came
+    too early.
+    """
+
+    def __init__(self, source: Source, expected: Mapping[str, bytes] | None = None):
+        self.length = source.length
+        self.received = 0
+        self.ended = self.length == 0
+        self.expected = dict(expected or {})
+        self._source = source
+        self._digests = {name: DIGESTS[name]() for name in self.expected if name in DIGESTS}
+        self._checksum = 0
+        self._patience = seconds("IDLE_FLUSH")
+        self._stall_timeout = seconds("STALL_TIMEOUT")
+
+    @property
+    def truncated(self) -> bool:
+        if self.length is not None:
+            return self.ended and self.received < self.length
+        return self.ended and getattr(self._source, "broken", False)
+
+    def segment(self, at_most: int) -> Segment:
+        """Return the next stretch of at most so many bytes.
+
+        It also ends when the line has been idle for a while, so that what came before
+        a long pause can be recorded.
+        """
+        return Segment(self, at_most, when_idle=True)
+
+    def whole(self, at_most: int) -> Segment:
+        """Return all of the body as one segment.
+
+        Raise TooLarge where more than ``at_most`` bytes are announced; bytes beyond
+        are found by ``check_end``.
+        """
+        if self.length is not None and self.length > at_most:
+            raise errors.TooLarge(max_size=at_most)
+        return Segment(self, at_most, when_idle=False)
+
+    def check_end(self) -> None:
+        """See that the body is over. Raise Truncated, or TooLarge when more comes."""
+        self.check_no_more()
+        if self.truncated:
+            raise errors.Truncated(received=self.received, expected=self.length)
+
+    def check_no_more(self) -> None:
+        """Raise TooLarge when more bytes come than were taken."""
+        if not self.ended and self._block(1):
+            raise errors.TooLarge("The body is longer than it may be.")
+
+    def check_digests(self) -> None:
+        """Compare what came with the digests sent with it. Raise ChecksumMismatch."""
+        for name, value in self.expected.items():
+            if self._digest(name) != value:
+                raise errors.ChecksumMismatch(algorithm=name)
+
+    def _digest(self, name: str) -> bytes:
+        if name == CHECKSUM:
+            return self._checksum.to_bytes(8, "big")
+        return self._digests[name].digest()
+
+    def drain(self, at_most: int, patience: float | None = None) -> None:
+        """Read and drop up to so many bytes, for so many seconds in all."""
+        deadline = None if patience is None else time.monotonic() + patience
+        self._stall_timeout = min(self._stall_timeout, patience or self._stall_timeout)
+        while at_most > 0 and not self.ended:
+            at_most -= len(self._block(at_most))
+            if deadline is not None and time.monotonic() > deadline:
+                return
+
+    def close(self) -> None:
+        self._source.close()
+
+    def _block(self, at_most: int, may_pause: bool = False) -> memoryview:
+        """Read until the buffer is full, the body over, or the line idle."""
+        view = _buffer()[:at_most]
+        filled = 0
+        while filled < len(view) and not self.ended:
+            size = self._read(view[filled:], may_pause or filled > 0)
+            if not size:
+                break
+            filled += size
+        return self._count(view[:filled])
+
+    def _read(self, view: memoryview, may_pause: bool) -> int:
+        """Read once; 0 at the end, after a stall, or in a pause that is allowed."""
+        deadline = time.monotonic() + self._stall_timeout
+        while True:
+            try:
+                size = self._source.readinto(view, self._patience)
+            except Idle:
+                if may_pause:
+                    return 0
+                if time.monotonic() < deadline:
+                    continue
+                size = 0
+            self.ended = not size or self._all_there(size)
+            return size
+
+    def _all_there(self, size: int) -> bool:
+        self.received += size
+        return self.received == self.length
+
+    def _count(self, block: memoryview) -> memoryview:
+        for digest in self._digests.values():
+            digest.update(block)
+        if CHECKSUM in self.expected:
+            self._checksum = checksum(block, self._checksum)
+        return block
+
+
+def _buffer() -> memoryview:
+    size = setting("BUFFER_SIZE")
+    buffer = getattr(_of_thread, "buffer", None)
+    if buffer is None or len(buffer) != size:
+        buffer = _of_thread.buffer = bytearray(size)
+    return memoryview(buffer)

@@ -1,0 +1,296 @@
+"""Upload sessions and their chunks: facts and constraints, never a file or a verb."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.files.storage import storages
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.fields.files import FieldFile
+from django.utils.functional import cached_property
+from django.utils.translation import gettext_lazy as _
+
+
+class StoredFile(FieldFile):
+    """A finished file, on the storage whose alias its upload names."""
+
+    @property
+    def storage(self) -> Any:
+        return storages[self.instance.storage or "default"]
+
+    @storage.setter
+    def storage(self, default: Any) -> None:
+        """Ignore the field's storage: each upload has its own."""
+
+
+class StoredFileField(models.FileField):
+    """A FileField whose storage is a fact of the row."""
+
+    attr_class = StoredFile
+
+
+class State(models.TextChoices):
+    RECEIVING = "receiving", _("receiving")
+    ASSEMBLING = "assembling", _("assembling")
+    FAILED = "failed", _("failed")
+    COMPLETE = "complete", _("complete")
+    REJECTED = "rejected", _("rejected")
+    CANCELLED = "cancelled", _("cancelled")
+    EXPIRED = "expired", _("expired")
+
+
+OPEN_STATES = (State.RECEIVING, State.ASSEMBLING, State.FAILED)
+GONE_STATES = (State.REJECTED, State.CANCELLED, State.EXPIRED)
+END_STATES = (State.COMPLETE, *GONE_STATES)
+
+
+class AddressedBy(models.TextChoices):
+    NUMBER = "number", _("chunk numbers")
+    OFFSET = "offset", _("offsets")
+
+
+class UploadSession(models.Model):
+    """An upload from its opening to its end: an ordered set of chunks and a state."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+
+    # Whose it is, and under what name its client finds it again.
+    owner = models.CharField(_("owner"), max_length=150, blank=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("user"),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+    )
+    protocol = models.CharField(_("protocol"), max_length=32)
+    client_key = models.CharField(_("client key"), max_length=255, null=True)  # noqa: DJ001
+    policy = models.CharField(_("policy"), max_length=100, default="default")
+
+    # What is sent.
+    filename = models.CharField(_("file name"), max_length=255)
+    relative_path = models.CharField(_("folder"), max_length=1024, blank=True)
+    content_type = models.CharField(_("content type"), max_length=255, blank=True)
+    metadata = models.JSONField(_("metadata"), default=dict, blank=True)
+    length = models.BigIntegerField(_("size"), null=True)
+    chunk_size = models.BigIntegerField(_("chunk size"), null=True)
+    declared_checksum = models.CharField(
+        _("declared checksum"), max_length=160, blank=True
+    )
+    # Is it over when all bytes are there, or when the client says so?
+    ends_when_full = models.BooleanField(_("ends when full"), default=True)
+
+    # What is there.
+    received = models.BigIntegerField(_("received"), default=0)
+    chunk_count = models.PositiveIntegerField(_("chunks"), default=0)
+    addressed_by = models.CharField(
+        _("addressed by"), max_length=8, choices=AddressedBy, blank=True
+    )
+
+    # How it stands.
+    state = models.CharField(
+        _("state"), max_length=12, choices=State, default=State.RECEIVING
+    )
+    error_code = models.CharField(_("error code"), max_length=40, blank=True)
+    error = models.TextField(_("error"), blank=True)
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    # The right to append, later to assemble; the last to ask for it holds it.
+    lease = models.CharField(max_length=32, blank=True)
+    # When an assembly that has gone wrong is worth another try.
+    retry_at = models.DateTimeField(_("next attempt"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created"))
+    active_at = models.DateTimeField(_("last active"))
+    expires_at = models.DateTimeField(_("expires"))
+    completed_at = models.DateTimeField(_("completed"), null=True, blank=True)
+
+    # What became of it.
+    storage = models.CharField(_("storage"), max_length=100, default="default")
+    file = StoredFileField(_("file"), max_length=1024, blank=True)
+    checksum = models.CharField(_("checksum"), max_length=160, blank=True)
+    # Has all been done that follows an end: chunks dropped, listeners told?
+    settled = models.BooleanField(default=False)
+    claimed_at = models.DateTimeField(_("claimed"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("upload")
+        verbose_name_plural = _("uploads")
+        constraints = (
+            models.UniqueConstraint(
+                name="resumable_uploads_client_key",
+                fields=("owner", "protocol", "client_key"),
+                condition=Q(state__in=OPEN_STATES),
+            ),
+            models.CheckConstraint(
+                name="resumable_uploads_state", condition=Q(state__in=State.values)
+            ),
+            models.CheckConstraint(
+                name="resumable_uploads_sizes",
+                condition=Q(received__gte=0)
+                & (Q(length=None) | Q(length__gte=0))
+                & (Q(chunk_size=None) | Q(chunk_size__gt=0)),
+            ),
+            models.CheckConstraint(
+                name="resumable_uploads_not_too_long",
+                condition=Q(length=None) | Q(received__lte=F("length")),
+            ),
+            models.CheckConstraint(
+                name="resumable_uploads_complete_has_file",
+                condition=~Q(state=State.COMPLETE)
+                | (~Q(file="") & Q(completed_at__isnull=False)),
+            ),
+        )
+        # None on what changes with every chunk (received, active_at, lease): PostgreSQL
+        # then updates the row in place, without touching an index.
+        indexes = (
+            models.Index("created_at", name="resumable_uploads_created"),
+            models.Index("state", "created_at", name="resumable_uploads_by_state"),
+            models.Index("state", "expires_at", name="resumable_uploads_expiry"),
+            models.Index("owner", "created_at", name="resumable_uploads_by_owner"),
+            models.Index(
+                "state",
+                name="resumable_uploads_unsettled",
+                condition=Q(state__in=END_STATES, settled=False),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.filename
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN_STATES
+
+    @property
+    def is_gone(self) -> bool:
+        return self.state in GONE_STATES
+
+    @property
+    def is_full(self) -> bool:
+        return self.length is not None and self.received >= self.length
+
+    @property
+    def last_number(self) -> int | None:
+        """The number of the last chunk by the geometry, if that is known."""
+        if self.length is None or not self.chunk_size:
+            return None
+        return max(self.length - 1, 0) // self.chunk_size
+
+    def size_of(self, number: int) -> int | None:
+        """Return how many bytes the chunk of a number must have, if that is known."""
+        if self.length is None or not self.chunk_size:
+            return self.chunk_size
+        return min(self.chunk_size, self.length - number * self.chunk_size)
+
+    @cached_property
+    def _numbers(self) -> list[int]:
+        chunks = Chunk.objects.filter(upload=self).order_by("number")
+        return list(chunks.values_list("number", flat=True))
+
+    @property
+    def offset(self) -> int:
+        """How many bytes are there from the start without a gap."""
+        if self.addressed_by != AddressedBy.NUMBER or self.is_full:
+            return self.received
+        first = next(gaps(self._numbers, None), (0, 0))[0]
+        return min(first * (self.chunk_size or 0), self.received)
+
+    @property
+    def missing(self) -> list[tuple[int, int]] | None:
+        """The numbers of the chunks still to be sent, as inclusive ranges.
+
+        None where the file is not made of numbered chunks, or its end is unknown.
+        """
+        if self.is_full or not self.is_open:
+            return []
+        if self.addressed_by == AddressedBy.OFFSET or self.last_number is None:
+            return None
+        return list(gaps(self._numbers, self.last_number))
+
+
+def load_numbers(uploads: Sequence[UploadSession]) -> None:
+    """Look up the recorded chunks of many uploads at once."""
+    numbered = [
+        upload for upload in uploads if upload.addressed_by == AddressedBy.NUMBER
+    ]
+    for upload in numbered:
+        upload._numbers = []
+    by_id = {upload.pk: upload for upload in numbered}
+    chunks = Chunk.objects.filter(upload__in=by_id).order_by("number")
+    for pk, number in chunks.values_list("upload", "number"):
+        by_id[pk]._numbers.append(number)
+
+
+def gaps(numbers: Iterable[int], last: int | None) -> Iterator[tuple[int, int]]:
+    """Yield the inclusive ranges that ascending numbers leave out of 0...last.
+
+    Without ``last`` the numbers after the greatest one are a range of their own.
+    """
+    expected = 0
+    for number in numbers:
+        if number > expected:
+            yield expected, number - 1
+        expected = number + 1
+    if last is None:
+        yield expected, expected
+    elif expected <= last:
+        yield expected, last
+
+
+class OwnerLock(models.Model):
+    """A row per owner; whoever updates it makes the owner's other openings wait.
+
+    Quotas can only be exact when an owner's uploads are counted by one at a time.
+    """
+
+    owner = models.CharField(max_length=150, primary_key=True)
+    taken_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.owner
+
+
+class Chunk(models.Model):
+    """Recorded bytes of an upload: they are there because this row is."""
+
+    upload = models.ForeignKey(
+        UploadSession, verbose_name=_("upload"), on_delete=models.CASCADE
+    )
+    number = models.PositiveIntegerField(_("number"))
+    # Unknown until the manifest, where the client numbers parts as it likes.
+    offset = models.BigIntegerField(_("offset"), null=True)
+    size = models.BigIntegerField(_("size"))
+    checksum = models.CharField(_("CRC-64/NVME"), max_length=16)
+    # The place of the bytes in the store.
+    key = models.CharField(max_length=255)
+    start = models.BigIntegerField(default=0)
+    # The upload in whose folder the bytes lie, where that is another one.
+    source = models.ForeignKey(
+        UploadSession,
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="lent_chunks",
+    )
+    created_at = models.DateTimeField(_("recorded"))
+
+    class Meta:
+        verbose_name = _("chunk")
+        verbose_name_plural = _("chunks")
+        constraints = (
+            models.UniqueConstraint(
+                name="resumable_uploads_chunk_number", fields=("upload", "number")
+            ),
+            models.CheckConstraint(
+                name="resumable_uploads_chunk_sizes",
+                condition=Q(size__gte=0)
+                & Q(start__gte=0)
+                & (Q(offset=None) | Q(offset__gte=0)),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.upload_id} #{self.number}"

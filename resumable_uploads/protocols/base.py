@@ -1,0 +1,230 @@
+"""What all protocols share: who asks, the body in motion, and errors as answers.
+
+A protocol is a module of views. A view reads the request, calls one verb of the engine
+and writes the answer; its ``status_codes`` translate the engine's errors.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig
+from django.db import DatabaseError, transaction
+from django.http import Http404
+from rest_framework import exceptions
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.permissions import SAFE_METHODS
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from .. import engine, errors, sources
+from ..body import Body
+from ..conf import MIB, seconds
+from ..models import UploadSession
+from ..owners import Owner, owner_of
+from ..policies import UploadPolicy, get_policy
+
+log = logging.getLogger(__name__)
+
+# A refused body is read on for so long, since most clients listen only afterwards.
+DRAIN_AT_MOST = 8 * MIB
+DRAIN_SECONDS = 5.0
+# Seconds after which a client may try again what the server could not do.
+RETRY_AFTER = 2
+
+
+class UploadView(APIView):
+    """A view on uploads, with the project's authentication, permissions, throttles."""
+
+    # Subclass implementation:
+
+    # The word in UploadSession.protocol.
+    protocol = ""
+    # Which status says what. Subclasses add theirs: UploadView.status_codes | {...}
+    status_codes: Mapping[type[errors.UploadError], int] = {
+        errors.Invalid: 400,
+        errors.Truncated: 400,
+        errors.LengthRequired: 411,
+        errors.ChecksumMismatch: 422,
+        errors.PermissionDenied: 403,
+        errors.NotFound: 404,
+        errors.TooLarge: 413,
+        errors.TooManyUploads: 429,
+        errors.TypeNotAllowed: 422,
+        errors.Rejected: 422,
+        errors.OffsetMismatch: 409,
+        errors.Interrupted: 409,
+        errors.ChunkConflict: 409,
+        errors.WrongAddressing: 409,
+        errors.ClientKeyInUse: 409,
+        errors.Incomplete: 409,
+        errors.NotReceiving: 409,
+        errors.Gone: 410,
+        errors.StorageUnavailable: 503,
+        errors.StorageFull: 507,
+        errors.UploadError: 400,
+    }
+    # Does it read raw bodies? Others may be no longer than a form or a JSON document.
+    takes_body = False
+    max_document = MIB
+
+    def refusal(self, code: str, detail: str, facts: dict[str, Any]) -> Any:
+        """Return the body of an answer that refuses a request."""
+        return {"code": code, "detail": detail, **facts}
+
+    # What views call:
+
+    def owner(self, create: bool = False) -> Owner:
+        """Return whose request this is; with ``create``, begin a visitor's session."""
+        return owner_of(self.request, create=create)
+
+    def find(self, upload_id: Any) -> UploadSession:
+        """Return the caller's own upload. Raise NotFound."""
+        return engine.find(self.owner(), upload_id)
+
+    def find_to_write(self, upload_id: Any) -> UploadSession:
+        """Return the caller's own upload if its policy still permits to write."""
+        upload = self.find(upload_id)
+        self.check_permitted(get_policy(upload.policy))
+        return upload
+
+    def check_permitted(self, policy: UploadPolicy) -> None:
+        """Raise NotAuthenticated for who should log in, PermissionDenied for others."""
+        if policy.permits(self.owner(create=policy.anonymous)):
+            return
+        if not self.request.user.is_authenticated:
+            raise exceptions.NotAuthenticated
+        raise errors.PermissionDenied
+
+    @contextmanager
+    def body(self, expected: Mapping[str, bytes] | None = None) -> Iterator[Body]:
+        """Open the raw body, with the digests expected of it by algorithm."""
+        body = Body(source_of(self.request), expected)
+        try:
+            yield body
+        except errors.UploadError:
+            body.drain(DRAIN_AT_MOST, DRAIN_SECONDS)
+            raise
+        finally:
+            body.close()
+
+    # HTTP handlers (subclasses shouldn't need to override):
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        # A request may last for hours; ATOMIC_REQUESTS must not hold a row for it.
+        return transaction.non_atomic_requests(super().as_view(**initkwargs))
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self._check_csrf(request)
+        if not self.takes_body:
+            self._check_document(request)
+
+    def _check_csrf(self, request: Request) -> None:
+        """Ask visitors for the token too: their session is as good as a login."""
+        if request.method in SAFE_METHODS or request.successful_authenticator:
+            return
+        SessionAuthentication().enforce_csrf(request)
+
+    def _check_document(self, request: Request) -> None:
+        if (sources.declared_length(request.META) or 0) > self.max_document:
+            raise errors.TooLarge(max_size=self.max_document)
+
+    def finalize_response(
+        self, request: Any, response: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        response.headers.setdefault("Cache-Control", "no-store")
+        if response.status_code >= 400:
+            _drain(request)
+        return response
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Answer any error in the protocol's own words."""
+        if isinstance(exc, errors.UploadError):
+            return self._answer(self._status_of(exc), exc.code, exc.message, exc.facts)
+        if isinstance(exc, DatabaseError):
+            log.exception("The database failed")
+            return self.handle_exception(errors.StorageUnavailable())
+        if isinstance(exc, RecursionError | RequestDataTooBig):
+            return self.handle_exception(errors.Invalid())
+        return super().handle_exception(exc)
+
+    def get_exception_handler(self) -> Any:
+        return self._answer_exception
+
+    def _answer_exception(self, exc: Exception, context: Any) -> Response | None:
+        """Answer Django's and DRF's own exceptions."""
+        if isinstance(exc, Http404):
+            exc = exceptions.NotFound()
+        if not isinstance(exc, exceptions.APIException):
+            return None
+        codes = exc.get_codes()
+        if isinstance(codes, str):
+            return self._answer(exc.status_code, codes, str(exc.detail), {}, exc)
+        facts = {"fields": exc.detail}
+        return self._answer(exc.status_code, "invalid", _summary(exc), facts, exc)
+
+    def _answer(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        facts: dict[str, Any],
+        exc: Any = None,
+    ) -> Response:
+        answer = Response(self.refusal(code, detail, facts), status=status)
+        if getattr(exc, "auth_header", None):
+            answer["WWW-Authenticate"] = exc.auth_header
+        if getattr(exc, "wait", None):
+            answer["Retry-After"] = str(int(exc.wait) + 1)
+        elif status == 503:
+            answer["Retry-After"] = str(RETRY_AFTER)
+        answer.exception = True
+        return answer
+
+    def _status_of(self, error: errors.UploadError) -> int:
+        kinds = type(error).__mro__
+        return next(self.status_codes[kind] for kind in kinds if kind in self.status_codes)
+
+
+def source_of(request: Any) -> sources.Source:
+    """Return where the body of a request comes from; nobody must have read it."""
+    if "wsgi.input" in request.META:
+        return sources.from_environ(request.META, seconds("STALL_TIMEOUT"))
+    # ASGI: Django has spooled the whole body before the view began.
+    http = getattr(request, "_request", request)
+    return sources.StreamSource(http.read, sources.declared_length(request.META))
+
+
+def _drain(request: Any) -> None:
+    """Read on what a refusal has left unread, within reason."""
+    try:
+        body = Body(source_of(request))
+        body.drain(DRAIN_AT_MOST, DRAIN_SECONDS)
+        body.close()
+    except errors.UploadError:
+        # Not a body that could be read to its end.
+        return
+
+
+def _summary(exc: exceptions.APIException) -> str:
+    """Return field errors as one sentence for people."""
+    if not isinstance(exc.detail, dict):
+        return " ".join(map(str, exc.detail))
+    return " ".join(
+        f"{name}: {' '.join(map(str, found)) if isinstance(found, list) else found}"
+        for name, found in exc.detail.items()
+    )
+
+
+def nonnegative(text: str | None, name: str) -> int:
+    """Return a header's or parameter's whole number. Raise Invalid."""
+    if text is None or not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise errors.Invalid(f"{name} must be a whole number, not negative.")
+    return int(text)

@@ -1,0 +1,276 @@
+"""The native protocol: JSON about uploads, raw bytes for chunks.
+
+POST opens an upload. Its bytes come as numbered chunks by PUT, in any order, or as
+appended stretches by PATCH. docs/rest.md is the reference.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.http import Http404
+from django.urls import reverse
+from rest_framework import serializers
+from rest_framework.pagination import CursorPagination
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from .. import engine, errors
+from ..models import State, UploadSession, load_numbers
+from ..policies import get_policy
+from .base import UploadView, nonnegative
+from .digests import content_digest
+from .download import serve
+
+MAX_METADATA = 16 * 1024
+
+
+class RawParser(BaseParser):
+    """Leave a body of any type where it is, for the engine to stream."""
+
+    media_type = "*/*"
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None):
+        return {}
+
+
+class NewUploadSerializer(serializers.Serializer):
+    """What a client says when it opens an upload."""
+
+    filename = serializers.CharField(max_length=1024)
+    size = serializers.IntegerField(
+        min_value=0, max_value=engine.NO_LIMIT, allow_null=True, default=None
+    )
+    content_type = serializers.CharField(max_length=255, allow_blank=True, default="")
+    relative_path = serializers.CharField(max_length=1024, allow_blank=True, default="")
+    client_key = serializers.CharField(max_length=255, allow_null=True, default=None)
+    chunk_size = serializers.IntegerField(min_value=1, allow_null=True, default=None)
+    checksum = serializers.CharField(max_length=160, allow_blank=True, default="")
+    metadata = serializers.DictField(default=dict)
+    policy = serializers.CharField(max_length=100, default="default")
+
+    def validate_metadata(self, value: dict[str, Any]) -> dict[str, Any]:
+        text = json.dumps(value, ensure_ascii=False)
+        if len(text) > MAX_METADATA:
+            raise serializers.ValidationError(f"At most {MAX_METADATA} characters.")
+        # PostgreSQL keeps neither of them in JSON.
+        if "\\u0000" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise serializers.ValidationError("No NUL and no lone surrogates.")
+        return value
+
+    def new_upload(self) -> engine.NewUpload:
+        said = dict(self.validated_data)
+        del said["policy"]
+        return engine.NewUpload(
+            length=said.pop("size"),
+            declared_checksum=said.pop("checksum"),
+            advise_chunk_size=True,
+            **said,
+        )
+
+
+class UploadPagination(CursorPagination):
+    """Newest first, without counting."""
+
+    ordering = ("-created_at", "-pk")
+    page_size = 50
+    page_size_query_param = "limit"
+    max_page_size = 200
+
+
+class RestView(UploadView):
+    protocol = "rest"
+
+    def url(self, name: str, *args: Any) -> str:
+        """Return the path of a route, in the instance of the app that was asked."""
+        match = self.request.resolver_match
+        return reverse(
+            f"resumable_uploads:{name}",
+            args=args,
+            current_app=match.namespace if match else None,
+        )
+
+    def representation(self, upload: UploadSession) -> dict[str, Any]:
+        """Return an upload as its client sees it. Sizes are bytes."""
+        policy = get_policy(upload.policy)
+        return {
+            "id": str(upload.pk),
+            "url": self.url("upload", upload.pk),
+            "state": upload.state,
+            "filename": upload.filename,
+            "relative_path": upload.relative_path,
+            "content_type": upload.content_type,
+            "size": upload.length,
+            "offset": upload.offset,
+            "received": upload.received,
+            "chunk_size": upload.chunk_size,
+            "missing": upload.missing,
+            "checksum": upload.checksum if upload.state == State.COMPLETE else None,
+            "limits": policy.limits(self.owner()),
+            "policy": upload.policy,
+            "client_key": upload.client_key,
+            "expires_at": upload.expires_at if upload.is_open else None,
+            "created_at": upload.created_at,
+            "completed_at": upload.completed_at,
+            "file": self._file(upload, policy.downloadable),
+            "error": _error(upload),
+            "metadata": upload.metadata,
+        }
+
+    def _file(self, upload: UploadSession, downloadable: bool) -> dict | None:
+        if upload.state != State.COMPLETE:
+            return None
+        url = self.url("file", upload.pk) if downloadable else None
+        return {"url": url, "name": upload.filename, "size": upload.length}
+
+    def answer(self, upload: UploadSession, status: int = 200) -> Response:
+        response = Response(self.representation(upload), status=status)
+        response["Upload-Offset"] = str(upload.offset)
+        return response
+
+
+def _error(upload: UploadSession) -> dict[str, str] | None:
+    """Return why an upload failed. What a storage said is for operators only."""
+    if not upload.error_code or upload.state == State.COMPLETE:
+        return None
+    if upload.state == State.REJECTED:
+        return {"code": upload.error_code, "detail": upload.error}
+    detail = "The file could not be put together. It will be tried again."
+    if upload.state == State.FAILED:
+        detail = "The file could not be put together. Somebody has to look at it."
+    return {"code": upload.error_code, "detail": detail}
+
+
+class UploadsView(RestView):
+    """The caller's uploads: list them, or open one."""
+
+    pagination_class = UploadPagination
+
+    def get(self, request: Request) -> Response:
+        uploads = UploadSession.objects.filter(owner=self.owner().key).exclude(owner="")
+        if states := self._states(request):
+            uploads = uploads.filter(state__in=states)
+        pages = self.pagination_class()
+        page = pages.paginate_queryset(uploads, request, view=self) or []
+        load_numbers(page)
+        return pages.get_paginated_response([self.representation(row) for row in page])
+
+    def _states(self, request: Request) -> set[str]:
+        words = ",".join(request.query_params.getlist("state")).split(",")
+        states = {word.strip() for word in words if word.strip()}
+        if unknown := states - set(State.values):
+            raise errors.Invalid(
+                f"There is no state {min(unknown)[:40]!r}.", states=State.values
+            )
+        return states
+
+    def post(self, request: Request) -> Response:
+        said = NewUploadSerializer(data=request.data)
+        said.is_valid(raise_exception=True)
+        policy = get_policy(said.validated_data["policy"])
+        self.check_permitted(policy)
+        upload, created = engine.open(
+            self.owner(create=True), self.protocol, policy, said.new_upload()
+        )
+        response = self.answer(upload, 201 if created else 200)
+        response["Location"] = self.url("upload", upload.pk)
+        return response
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> NewUploadSerializer:
+        """Let the browsable API show a form."""
+        return NewUploadSerializer(*args, **kwargs)
+
+
+class LimitsView(RestView):
+    """What a policy admits, for pages that check before they open an upload."""
+
+    def get(self, request: Request) -> Response:
+        policy = get_policy(request.query_params.get("policy", "default"))
+        return Response(policy.limits(self.owner()))
+
+
+class UploadDetailView(RestView):
+    """One upload: look at it, append to it, cancel it."""
+
+    takes_body = True
+
+    def get_parsers(self) -> list[Any]:
+        return [RawParser()]
+
+    def get(self, request: Request, upload_id: str) -> Response:
+        return self.answer(self.find(upload_id))
+
+    def head(self, request: Request, upload_id: str) -> Response:
+        """Take the offset: unlike GET, this ends an append that still hangs."""
+        return self.answer(engine.take_offset(self.find(upload_id)))
+
+    def patch(self, request: Request, upload_id: str) -> Response:
+        upload = self.find_to_write(upload_id)
+        offset = nonnegative(request.headers.get("Upload-Offset"), "Upload-Offset")
+        digests = content_digest(request.headers.get("Content-Digest"))
+        with self.body(digests) as body:
+            upload = engine.append(upload, offset, body)
+        facts = {
+            "offset": upload.received,
+            "received": upload.received,
+            "state": engine.refreshed(upload).state,
+        }
+        return Response(facts, headers={"Upload-Offset": str(upload.received)})
+
+    def delete(self, request: Request, upload_id: str) -> Response:
+        engine.cancel(self.find(upload_id))
+        return Response(status=204)
+
+
+class ChunkView(RestView):
+    """One chunk, by its number from 0."""
+
+    takes_body = True
+    parser_classes = (RawParser,)
+    renderer_classes = (JSONRenderer,)
+
+    def put(self, request: Request, upload_id: str, number: str) -> Response:
+        upload = self.find_to_write(upload_id)
+        digests = content_digest(request.headers.get("Content-Digest"))
+        with self.body(digests) as body:
+            chunk, created = engine.put_chunk(
+                upload, nonnegative(number, "The chunk number"), body
+            )
+        facts = {
+            "number": chunk.number,
+            "size": chunk.size,
+            "received": upload.received,
+            "state": engine.refreshed(upload).state if upload.is_full else upload.state,
+        }
+        return Response(facts, status=201 if created else 200)
+
+
+class CompleteView(RestView):
+    """The client says that all has been sent."""
+
+    renderer_classes = (JSONRenderer,)
+
+    def post(self, request: Request, upload_id: str) -> Response:
+        upload = engine.finish(self.find_to_write(upload_id))
+        return self.answer(upload, 200 if upload.state == State.COMPLETE else 202)
+
+
+class FileView(RestView):
+    """The finished file, for its owner, where the policy lets it be downloaded."""
+
+    renderer_classes = (JSONRenderer,)
+
+    def get(self, request: Request, upload_id: str) -> Any:
+        upload = self.find(upload_id)
+        if upload.is_gone:
+            raise errors.Gone(state=upload.state)
+        if not get_policy(upload.policy).downloadable:
+            raise Http404
+        if upload.state != State.COMPLETE:
+            raise errors.NotReceiving(
+                "The file is not complete yet.", state=upload.state
+            )
+        return serve(request, upload)

@@ -1,0 +1,1 @@
+"""The native protocol described for OpenAPI, where drf-spectacular is installed."""

@@ -1,0 +1,206 @@
+"""Uploads nobody came back for, and whatever else was left lying.
+
+All of it is done in batches, decided by states and conditional updates: nothing that is
+still being sent, complete or claimed is ever touched.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from . import assembly, engine, errors, runner
+from .conf import setting
+from .models import END_STATES, GONE_STATES, Chunk, UploadSession
+from .policies import get_policy
+from .stores import Store, store_for
+
+log = logging.getLogger(__name__)
+
+# Who has just ended an upload settles it at once; after this long, somebody else does.
+SETTLING_TAKES = timedelta(minutes=1)
+# A folder without a row has lost it for good; this only spares clocks and replicas.
+ORPHANS_ARE_OLDER_THAN = timedelta(hours=1)
+RESEND_AT_MOST = 1000
+
+
+@dataclass
+class Purged:
+    """What a purge has done, or would do: numbers of uploads."""
+
+    expired: int = 0
+    forgotten: int = 0
+    settled: int = 0
+
+
+def purge(
+    batch_size: int | None = None,
+    older_than: timedelta | None = None,
+    dry_run: bool = False,
+    at_most: int | None = None,
+) -> Purged:
+    """Expire uploads whose time is up and forget those ended long ago.
+
+    With ``older_than``, uploads that have been idle for so long expire too. At most so
+    many of each kind; memory and the length of transactions are bounded by the batch.
+    """
+    size = batch_size or setting("PURGE_BATCH_SIZE")
+    idle = _idle(older_than)
+    if dry_run:
+        return Purged(idle.count(), _forgettable().count(), _unsettled().count())
+    return Purged(
+        expired=sum(islice(_each(idle, size, _expire_batch), at_most)),
+        forgotten=sum(islice(_each(_forgettable(), size, _forget_batch), at_most)),
+        settled=settle_left_overs(size),
+    )
+
+
+def _idle(older_than: timedelta | None) -> QuerySet[UploadSession]:
+    if older_than is None:
+        return engine.overdue().order_by("expires_at")
+    return engine.idle_since(timezone.now() - older_than).order_by("active_at")
+
+
+def _each(rows: QuerySet[UploadSession], size: int, verb: Any) -> Iterator[int]:
+    """Yield 1 for each upload that a verb has been done to, batch after batch."""
+    while True:
+        batch = list(rows.values_list("pk", flat=True)[:size])
+        done = verb(batch, rows) if batch else 0
+        yield from (1 for _ in range(done))
+        if len(batch) < size or not done:
+            return
+
+
+def _expire_batch(batch: list[uuid.UUID], rows: QuerySet[UploadSession]) -> int:
+    token = uuid.uuid4().hex
+    engine.expire_all(rows.order_by().filter(pk__in=batch), token)
+    ended = UploadSession.objects.filter(pk__in=batch, lease=token)
+    done = 0
+    for pk in ended.values_list("pk", flat=True):
+        engine.settle(pk)
+        done += 1
+    return done
+
+
+def _forgettable() -> QuerySet[UploadSession]:
+    """Return the tombstones that nobody asks about any more."""
+    return UploadSession.objects.filter(
+        state__in=GONE_STATES, settled=True, expires_at__lte=timezone.now()
+    ).order_by("expires_at")
+
+
+def _forget_batch(batch: list[uuid.UUID], rows: QuerySet[UploadSession]) -> int:
+    with transaction.atomic():
+        gone = rows.order_by().filter(pk__in=batch)
+        # Their chunks went when they were settled; nothing cascades from here.
+        return gone._raw_delete(gone.db)
+
+
+def _unsettled() -> QuerySet[UploadSession]:
+    return UploadSession.objects.filter(
+        state__in=END_STATES,
+        settled=False,
+        active_at__lt=timezone.now() - SETTLING_TAKES,
+    )
+
+
+def settle_left_overs(batch_size: int) -> int:
+    """Do what a process that died had still to do after an end."""
+    pks = list(_unsettled().values_list("pk", flat=True)[:batch_size])
+    for pk in pks:
+        engine.settle(pk)
+    return len(pks)
+
+
+def resend() -> int:
+    """Nudge the assembly of uploads that wait for it; return how many."""
+    now = timezone.now()
+    # Those nudged a moment ago are left alone: their message may still be in line.
+    waiting = assembly.waiting(now).filter(active_at__lt=now - setting("ASSEMBLY_TIMEOUT"))
+    pks = list(waiting.values_list("pk", flat=True)[:RESEND_AT_MOST])
+    waiting.filter(pk__in=pks).update(lease="", active_at=now)
+    for pk in pks:
+        runner.nudge(runner.ASSEMBLE, pk)
+    return len(pks)
+
+
+def housekeep() -> Purged:
+    """Do all that is to be done now and then."""
+    resend()
+    return purge()
+
+
+# Orphans
+
+
+def stores() -> list[Store]:
+    """Return the stores of all policies."""
+    aliases = {get_policy(name).storage for name in setting("POLICIES")}
+    return [store_for(alias) for alias in sorted(aliases)]
+
+
+def orphans(store: Store) -> Iterator[uuid.UUID]:
+    """Yield the uploads whose bytes lie in a store for nothing.
+
+    An upload's folder is judged by the upload's own state, never by its age alone.
+    """
+    ids = store.uploads()
+    while batch := list(islice(ids, setting("PURGE_BATCH_SIZE"))):
+        rows = dict(
+            UploadSession.objects.filter(pk__in=batch).values_list("pk", "state")
+        )
+        lent = set(
+            Chunk.objects.filter(source__in=batch).values_list("source", flat=True)
+        )
+        for pk in batch:
+            if pk not in lent and _is_orphan(store, pk, rows.get(pk)):
+                yield pk
+
+
+def _is_orphan(store: Store, pk: uuid.UUID, state: str | None) -> bool:
+    if state is not None:
+        return state in END_STATES
+    age = time.time() - store.touched_at(pk)
+    return age > ORPHANS_ARE_OLDER_THAN.total_seconds()
+
+
+def sweep() -> int:
+    """Drop the bytes that belong to no upload; return of how many uploads."""
+    swept = 0
+    for store in stores():
+        for pk in orphans(store):
+            try:
+                store.release(pk)
+                swept += 1
+            except (OSError, errors.UploadError):
+                log.warning("Orphan %s could not be dropped", pk, exc_info=True)
+    return swept
+
+
+def forget_bytes(sender: Any, instance: UploadSession, **kwargs: Any) -> None:
+    """Drop the bytes of an upload whose row is about to be deleted, after the commit.
+
+    The file of a complete upload goes as well, unless another model has claimed it.
+    """
+    store = store_for(instance.storage)
+    keys = list(
+        Chunk.objects.filter(upload=instance.pk).values_list("key", flat=True)
+    )
+    with_file = instance.completed_at and not instance.claimed_at
+
+    def drop() -> None:
+        store.release(instance.pk, keys)
+        if with_file and instance.file.name:
+            store.final.delete(instance.file.name)
+
+    transaction.on_commit(drop, robust=True)

@@ -1,0 +1,209 @@
+"""Where the bytes of a request come from: a socket, a stream or decoded pieces.
+
+A source fills a buffer with what has arrived. It does not count, judge or store: that
+is the body's work. It knows WSGI servers, and no framework.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from . import errors
+
+
+class Idle(Exception):
+    """No byte has arrived for a while; more may come."""
+
+
+class Source(Protocol):
+    """What a body reads from."""
+
+    # How many bytes were announced, or None where the end tells.
+    length: int | None
+
+    def readinto(self, view: memoryview, patience: float) -> int:
+        """Fill the front of a view and return how many bytes that were.
+
+        Return 0 at the end, whether it came in time or too early. Raise Idle when
+        nothing has come for ``patience`` seconds, if the source can tell.
+        """
+
+    def close(self) -> None:
+        """Leave the connection as the server expects it."""
+
+
+class StreamSource:
+    """Any object with ``read``, such as the ``wsgi.input`` of an unknown server."""
+
+    def __init__(self, read: Callable[[int], bytes], length: int | None) -> None:
+        self.length = length
+        self._read = read
+        self._left = length
+
+    def readinto(self, view: memoryview, patience: float) -> int:
+        size = len(view) if self._left is None else min(len(view), self._left)
+        try:
+            data = self._read(size) if size else b""
+        except Exception:
+            # Whatever the server raises for a broken connection: the body has ended.
+            return 0
+        view[: len(data)] = data
+        if self._left is not None:
+            self._left -= len(data)
+        return len(data)
+
+    def close(self) -> None:
+        pass
+
+
+class PiecesSource:
+    """Pieces as a server decodes them from a chunked transfer encoding."""
+
+    length = None
+
+    def __init__(self, pieces: Iterator[bytes], sock: Any, timeout: float) -> None:
+        self._pieces = pieces
+        self._sock = sock
+        self._rest = memoryview(b"")
+        # A generator cannot go on after an exception, so there is no Idle here.
+        self._timeout_before = sock.gettimeout()
+        sock.settimeout(timeout)
+        self.broken = False
+
+    def readinto(self, view: memoryview, patience: float) -> int:
+        while not self._rest:
+            try:
+                self._rest = memoryview(next(self._pieces))
+            except StopIteration:
+                return 0
+            except Exception:
+                # A cut, a stall or nonsense between the pieces. Unlike with the end
+                # of a counted body, nobody else would notice.
+                self.broken = True
+                return 0
+        size = min(len(view), len(self._rest))
+        view[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+    def close(self) -> None:
+        _restore_timeout(self._sock, self._timeout_before)
+
+
+class GunicornSource:
+    """gunicorn's socket itself, after what its parser has read ahead.
+
+    ``wsgi.input`` copies every byte several times and drops the bytes of an unfinished
+    read when the connection breaks. ``recv_into`` does neither.
+    """
+
+    def __init__(self, body: Any, sock: Any) -> None:
+        self.length: int | None = body.reader.length
+        self._body = body
+        self._sock = sock
+        unreader = body.reader.unreader
+        ahead = unreader.take_buffered()
+        self._ahead = memoryview(ahead)[: self.length]
+        if len(ahead) > len(self._ahead):
+            unreader.unread(ahead[len(self._ahead) :])
+        self._timeout_before = sock.gettimeout()
+        self._patience: float | None = None
+
+    def readinto(self, view: memoryview, patience: float) -> int:
+        reader = self._body.reader
+        view = view[: reader.length]
+        if not view:
+            return 0
+        size = self._take_ahead(view) or self._receive(view, patience)
+        # gunicorn looks here for where the next request on the connection begins.
+        reader.length -= size
+        self._body.failed = not size
+        return size
+
+    def _take_ahead(self, view: memoryview) -> int:
+        size = min(len(view), len(self._ahead))
+        view[:size] = self._ahead[:size]
+        self._ahead = self._ahead[size:]
+        return size
+
+    def _receive(self, view: memoryview, patience: float) -> int:
+        if patience != self._patience:
+            self._sock.settimeout(patience)
+            self._patience = patience
+        try:
+            return self._sock.recv_into(view)
+        except TimeoutError:
+            raise Idle from None
+        except OSError:
+            return 0
+
+    def close(self) -> None:
+        """Give back what was not read, and the timeout."""
+        if self._ahead:
+            self._body.reader.unreader.unread(bytes(self._ahead))
+            self._ahead = memoryview(b"")
+        _restore_timeout(self._sock, self._timeout_before)
+
+
+def _restore_timeout(sock: Any, timeout: float | None) -> None:
+    if sock.fileno() != -1:
+        sock.settimeout(timeout)
+
+
+def from_environ(environ: Mapping[str, Any], stall_timeout: float) -> Source:
+    """Return the best source for a WSGI request whose body nobody has touched.
+
+    Raise LengthRequired where a chunked body could not be told from a cut one.
+    """
+    stream = environ["wsgi.input"]
+    length = declared_length(environ)
+    if length is not None:
+        if _is_gunicorn(environ, "LengthReader"):
+            return GunicornSource(stream, environ["gunicorn.socket"])
+        return StreamSource(stream.read, length)
+    if not environ.get("wsgi.input_terminated") or _hides_cuts(stream):
+        raise errors.LengthRequired
+    if _is_gunicorn(environ, "ChunkedReader"):
+        sock = environ["gunicorn.socket"]
+        return PiecesSource(_pieces(stream.reader), sock, stall_timeout)
+    return StreamSource(stream.read, None)
+
+
+def declared_length(environ: Mapping[str, Any]) -> int | None:
+    """Return how many bytes a request announces; None for a chunked body."""
+    if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+        return None
+    value = environ.get("CONTENT_LENGTH") or "0"
+    if not (value.isascii() and value.isdigit()):
+        raise errors.Invalid("Content-Length is not a number.")
+    return int(value)
+
+
+# The classes of gunicorn's inside that are read around, and what of them is used.
+_GUNICORN_READERS = {"LengthReader": "unreader", "ChunkedReader": "parser"}
+
+
+def _is_gunicorn(environ: Mapping[str, Any], reader_class: str) -> bool:
+    """Tell whether a body is read by this class of gunicorn's, and still untouched."""
+    stream = environ["wsgi.input"]
+    reader = getattr(stream, "reader", None)
+    return (
+        isinstance(environ.get("gunicorn.socket"), socket.socket)
+        and type(stream).__module__ == "gunicorn.http.body"
+        and type(reader).__name__ == reader_class
+        and hasattr(reader, _GUNICORN_READERS[reader_class])
+        and not stream.buf.tell()
+    )
+
+
+def _pieces(reader: Any) -> Iterator[bytes]:
+    """Yield what a gunicorn ChunkedReader decodes, as it comes."""
+    yield from reader.parser
+    reader.parser = None
+
+
+def _hides_cuts(stream: Any) -> bool:
+    # granian ends a chunked body that was cut off as if it were whole.
+    return "granian" in type(stream).__module__

@@ -1,0 +1,37 @@
+"""Stores: where bytes are kept."""
+
+from __future__ import annotations
+
+from django.core.files.storage import FileSystemStorage, Storage, storages
+from django.utils.module_loading import import_string
+
+from ..conf import setting
+from .base import Piece, Place, Store, Whole, Writer
+from .filesystem import FilesystemStore
+
+__all__ = ["Piece", "Place", "Store", "Whole", "Writer", "store_for"]
+
+
+def store_for(alias: str) -> Store:
+    """Return the store that keeps uploads for the storage with this alias."""
+    return _class_for(storages[alias])(alias)
+
+
+def _class_for(storage: Storage) -> type[Store]:
+    chosen = setting("STORES")
+    for ancestor in type(storage).__mro__:
+        name = f"{ancestor.__module__}.{ancestor.__qualname__}"
+        if name in chosen:
+            return import_string(chosen[name])
+    return FilesystemStore if _is_plain_folder(storage) else Store
+
+
+def _is_plain_folder(storage: Storage) -> bool:
+    """Tell whether a file put into the storage's folder is the same as one saved.
+
+    A subclass that saves or opens in its own way (encrypting, say) is not.
+    """
+    return isinstance(storage, FileSystemStorage) and all(
+        getattr(type(storage), name) is getattr(FileSystemStorage, name)
+        for name in ("_save", "save", "_open", "open", "path")
+    )

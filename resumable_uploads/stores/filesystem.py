@@ -1,0 +1,331 @@
+"""Chunks and finished files on local disk: written once, in place, finished by a link.
+
+Each upload has a folder with one sparse file, ``data``. A chunk whose offset is known
+goes straight to its place there, under the kernel's lock on just that range of bytes,
+which dies with its process. Where the lock is not to be had, the chunk goes to a file
+of its own ("spilled"). See docs/architecture.md, "Finish in constant time".
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import struct
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from django.core.files.base import File
+from django.core.files.storage import FileSystemStorage, Storage
+
+from .. import errors
+from ..conf import setting
+from .base import BLOCK, Piece, Place, Store, Whole, Writer, as_uuid
+
+DATA = "data"
+COPY_STEP = 64 * 1024 * 1024
+
+# struct flock of 64-bit Linux: type, whence, start, length, pid.
+_FLOCK = struct.Struct("@hhqqi4x")
+_SET_LOCK = getattr(fcntl, "F_OFD_SETLK", None)
+# Hard links are refused by some file systems, and between two of them.
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+def lock_range(fd: int, start: int, size: int | None) -> bool:
+    """Lock a range of an open file, or all from ``start``. Never waits.
+
+    The lock belongs to the open file: other threads that open it anew are kept out as
+    well, and closing it or dying lets go. False: it is taken, or there is no such lock.
+    """
+    if _SET_LOCK is None:
+        return False
+    wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, size or 0, 0)
+    try:
+        fcntl.fcntl(fd, _SET_LOCK, wanted)
+    except OSError:
+        return False
+    return True
+
+
+class FilesystemWriter(Writer):
+    """Writes into the data file where it could lock the range, else beside it."""
+
+    def __init__(
+        self,
+        store: FilesystemStore,
+        upload_id: uuid.UUID,
+        offset: int | None,
+        size: int | None,
+    ) -> None:
+        super().__init__(store, upload_id)
+        self.path = store.path(store.folder(upload_id))
+        self.position = offset or 0
+        self._fd = -1
+        if offset is not None:
+            self._fd = open_file(self.path / DATA, os.O_RDWR | os.O_CREAT)
+            self.in_place = lock_range(self._fd, offset, size)
+
+    def write(self, blocks: Iterable[memoryview]) -> Place:
+        if not self.in_place:
+            return self._spill(blocks)
+        start = self.position
+        self.position = write_blocks(self._fd, blocks, start)
+        self._keep(self._fd, start, self.position - start)
+        return Place(self._key(DATA), start)
+
+    def discard(self, place: Place) -> None:
+        # Bytes in place that nobody has recorded are as good as none.
+        if place.key != self._key(DATA):
+            super().discard(place)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _key(self, name: str) -> str:
+        return f"{self.store.folder(self.upload_id)}/{name}"
+
+    def _spill(self, blocks: Iterable[memoryview]) -> Place:
+        name = f"{uuid.uuid4().hex}.chunk"
+        fd = open_file(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            self._keep(fd, 0, write_blocks(fd, blocks, 0))
+        except BaseException:
+            (self.path / name).unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(fd)
+        return Place(self._key(name))
+
+    def _keep(self, fd: int, start: int, size: int) -> None:
+        """Force written bytes to disk, or start them on their way."""
+        if setting("FSYNC") == "chunk":
+            os.fdatasync(fd)
+        elif setting("FSYNC") == "finish" and hasattr(os, "posix_fadvise"):
+            # Linux begins to write dirty pages back when told that they are not
+            # needed. What is left for the fsync at the end does not grow with the file.
+            os.posix_fadvise(fd, start, size, os.POSIX_FADV_DONTNEED)
+
+
+class FilesystemWhole(Whole):
+    """A file in the upload's folder that is the finished one, but for its name."""
+
+    def __init__(
+        self, store: FilesystemStore, upload_id: uuid.UUID, path: Path, fd: int
+    ) -> None:
+        super().__init__(store, upload_id, ())
+        self._path = path
+        self._fd = fd
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def open(self) -> File:
+        return File(open(self._path, "rb"))  # noqa: SIM115 - the caller closes it
+
+    def publish(self, name: str) -> str:
+        final = self.store.final
+        assert isinstance(final, FileSystemStorage)
+        self._prepare(final)
+        while True:
+            name = final.get_available_name(name)
+            path = Path(final.path(name))
+            make_folders(path.parent, final.directory_permissions_mode)
+            try:
+                self._link(path)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                return super().publish(name)
+            sync_folder(path.parent)
+            return name.replace("\\", "/")
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _prepare(self, final: FileSystemStorage) -> None:
+        if final.file_permissions_mode is not None:
+            os.fchmod(self._fd, final.file_permissions_mode)
+        if setting("FSYNC") != "never":
+            os.fsync(self._fd)
+
+    def _link(self, path: Path) -> None:
+        """Give the file its final name, never over another file. Raise OSError."""
+        try:
+            os.link(self._path, path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            os.replace(self._path, path)
+
+
+class FilesystemStore(Store):
+    """A FileSystemStorage for finished files, a folder beside it for chunks."""
+
+    finishes_at_once = True
+    final: FileSystemStorage
+
+    def make_staging(self) -> Storage:
+        root = setting("STAGING_ROOT") or f"{Path(self.final.location)}-staging"
+        return FileSystemStorage(location=root)
+
+    @property
+    def root(self) -> Path:
+        assert isinstance(self.staging, FileSystemStorage)
+        return Path(self.staging.location)
+
+    def path(self, key: str) -> Path:
+        return self.root / key
+
+    def folder(self, upload_id: uuid.UUID) -> str:
+        return f"{upload_id.hex[:2]}/{upload_id}"
+
+    def writer(
+        self, upload_id: uuid.UUID, offset: int | None, size: int | None
+    ) -> Writer:
+        return FilesystemWriter(self, upload_id, offset, size)
+
+    def open(self, place: Place) -> Any:
+        stream = open(self.path(place.key), "rb")  # noqa: SIM115 - the caller closes it
+        stream.seek(place.start)
+        return stream
+
+    def delete(self, place: Place) -> None:
+        self.path(place.key).unlink(missing_ok=True)
+
+    def join(self, upload_id: uuid.UUID, pieces: Sequence[Piece]) -> Whole:
+        """Bring the spilled pieces into the data file, or all into a fresh one.
+
+        The data file is only used when nobody can be writing to it any more.
+        """
+        path = self.path(self.folder(upload_id)) / DATA
+        fd = open_file(path, os.O_RDWR | os.O_CREAT)
+        try:
+            if not lock_range(fd, 0, None):
+                os.close(fd)
+                path = path.with_name(f"{uuid.uuid4().hex}.whole")
+                fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            self._fill(fd, path, pieces)
+        except BaseException:
+            os.close(fd)
+            raise
+        return FilesystemWhole(self, upload_id, path, fd)
+
+    def _fill(self, fd: int, path: Path, pieces: Sequence[Piece]) -> None:
+        position = 0
+        for piece in pieces:
+            place = piece.place
+            if self.path(place.key) != path or place.start != position:
+                self._copy(piece, fd, position)
+            position += piece.size
+        if os.fstat(fd).st_size < position:
+            raise errors.StorageUnavailable("Recorded bytes are missing in the store.")
+        os.ftruncate(fd, position)
+
+    def _copy(self, piece: Piece, fd: int, position: int) -> None:
+        with self.open(piece.place) as source:
+            left, start = piece.size, piece.place.start
+            while left:
+                step = min(left, COPY_STEP)
+                done = copy_range(source.fileno(), fd, step, start, position)
+                if not done:
+                    raise errors.StorageUnavailable(
+                        "Recorded bytes are missing in the store."
+                    )
+                left, start, position = left - done, start + done, position + done
+
+    def is_published(self, upload_id: uuid.UUID, name: str, size: int) -> bool:
+        try:
+            found = os.stat(self.final.path(name))
+        except OSError:
+            return False
+        folder = self.path(self.folder(upload_id))
+        if any(os.path.samestat(found, entry.stat()) for entry in scan(folder)):
+            return True
+        # Without hard links the data file itself has been moved there.
+        return found.st_size == size and not (folder / DATA).exists()
+
+    def release(self, upload_id: uuid.UUID, keys: Iterable[str] = ()) -> None:
+        shutil.rmtree(self.path(self.folder(upload_id)), ignore_errors=True)
+
+    def touched_at(self, upload_id: uuid.UUID) -> float:
+        try:
+            return self.path(self.folder(upload_id)).stat().st_mtime
+        except FileNotFoundError:
+            return time.time()
+
+    def uploads(self) -> Iterator[uuid.UUID]:
+        for shelf in scan(self.root):
+            for entry in scan(Path(shelf.path)):
+                if upload_id := as_uuid(entry.name):
+                    yield upload_id
+
+
+def open_file(path: Path, flags: int) -> int:
+    """Open a file, with its folders where they are missing: for their owner only."""
+    try:
+        return os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, flags, 0o666)
+
+
+def write_blocks(fd: int, blocks: Iterable[memoryview], position: int) -> int:
+    """Write blocks from a position on and return the position after them."""
+    for block in blocks:
+        while block:
+            written = os.pwrite(fd, block, position)
+            block, position = block[written:], position + written
+    return position
+
+
+def copy_range(source: int, target: int, size: int, start: int, position: int) -> int:
+    """Copy bytes between open files, in the kernel where it can; return how many."""
+    if hasattr(os, "copy_file_range"):
+        try:
+            return os.copy_file_range(source, target, size, start, position)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+    data = os.pread(source, min(size, BLOCK), start)
+    return write_blocks(target, [memoryview(data)], position) - position
+
+
+def make_folders(path: Path, mode: int | None) -> None:
+    """Make folders as FileSystemStorage would."""
+    if mode is None:
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    before = os.umask(0o777 & ~mode)
+    try:
+        os.makedirs(path, mode, exist_ok=True)
+    finally:
+        os.umask(before)
+
+
+def sync_folder(path: Path) -> None:
+    if setting("FSYNC") == "never":
+        return
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def scan(path: Path) -> list[os.DirEntry]:
+    try:
+        with os.scandir(path) as entries:
+            return list(entries)
+    except OSError:
+        return []

@@ -1,0 +1,67 @@
+"""The Celery tasks: one line each, around functions that can be repeated."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from celery import shared_task
+
+from . import assembly, retention, runner
+
+
+@shared_task(bind=True, name="resumable_uploads.assemble", acks_late=True, max_retries=None)
+def assemble(self: Any, upload_id: str) -> bool:
+    """Assemble an upload; after an error, again with back-off."""
+    try:
+        return assembly.assemble(upload_id)
+    except Exception as error:
+        wait = assembly.wait_for_next_try(upload_id)
+        if wait is None:
+            raise
+        raise self.retry(exc=error, countdown=wait) from error
+
+
+@shared_task(name="resumable_uploads.purge")
+def purge() -> dict[str, int]:
+    """Expire and forget uploads whose time is up."""
+    return vars(retention.purge())
+
+
+@shared_task(name="resumable_uploads.resend")
+def resend() -> int:
+    """Send uploads to assembly whose message was lost, or whose worker died."""
+    return retention.resend()
+
+
+@shared_task(name="resumable_uploads.sweep")
+def sweep() -> int:
+    """Drop bytes that belong to no upload."""
+    return retention.sweep()
+
+
+# Ready for app.conf.beat_schedule.
+BEAT_SCHEDULE = {
+    "resumable-uploads-resend": {
+        "task": "resumable_uploads.resend",
+        "schedule": timedelta(seconds=30),
+    },
+    "resumable-uploads-purge": {
+        "task": "resumable_uploads.purge",
+        "schedule": timedelta(minutes=10),
+    },
+    "resumable-uploads-sweep": {
+        "task": "resumable_uploads.sweep",
+        "schedule": timedelta(hours=6),
+    },
+}
+
+
+def send(name: str, *args: Any) -> None:
+    """Be the runner "celery": pass a nudge on to the broker, without waiting for it.
+
+    Beat does the housekeeping, so a nudge for that is not needed.
+    """
+    if name == runner.ASSEMBLE:
+        upload_id = str(args[0])
+        assemble.apply_async((upload_id,), retry=False, ignore_result=True)
