@@ -99,6 +99,7 @@ def open(
                 upload.save(force_insert=True)
                 _end_if_full(upload)
                 signals.send_after_commit(signals.upload_created, upload)
+                _nudge_if_full(upload)
                 runner.nudge(runner.HOUSEKEEP)
         except IntegrityError:
             # Another request has opened it at the same moment: find it.
@@ -306,7 +307,7 @@ def append(upload: UploadSession, offset: int, body: Body) -> UploadSession:
     policy = get_policy(upload.policy)
     room = _room(upload, policy)
     store = store_for(upload.storage)
-    with _writer(store, upload, offset, None) as writer:
+    with _nudged_if_full(upload), _writer(store, upload, offset, None) as writer:
         _take_lease(upload, offset)
         if body.length is not None and offset + body.length > room:
             raise errors.TooLarge(max_size=room)
@@ -384,8 +385,6 @@ def _record_segment(
         _chunk(upload, upload.chunk_count, upload.received, segment, place).save(
             force_insert=True
         )
-        if ends:
-            runner.nudge(runner.ASSEMBLE, upload.pk)
     for name, value in changes.items():
         setattr(upload, name, value)
 
@@ -411,17 +410,17 @@ def put_chunk(
     _slide_if_near(upload)
     store = store_for(upload.storage)
     offset = number * (upload.chunk_size or 0)
-    with _writer(store, upload, offset, size) as writer:
+    with _nudged_if_full(upload), _writer(store, upload, offset, size) as writer:
         # What was true when the request came may not be true any more, and only now
         # does the lock keep others from writing here.
         known = _chunk_there(upload, number)
-        if known and not replace:
-            _read_repeat(known, body, size)
-            return known, False
         if not known:
             return _store_chunk(upload, number, body, size, writer, replace)
+    if not replace:
+        _read_repeat(known, body, size)
+        return known, False
     # The bytes of a recorded chunk are never overwritten: beside them, then.
-    with _writer(store, upload, None, size) as writer:
+    with _nudged_if_full(upload), _writer(store, upload, None, size) as writer:
         return _store_chunk(upload, number, body, size, writer, replace)
 
 
@@ -589,7 +588,6 @@ def _end_if_full(upload: UploadSession) -> None:
     if upload.ends_when_full and upload.is_full:
         _receiving(upload).update(**_ENDED)
         upload.state = State.ASSEMBLING
-        runner.nudge(runner.ASSEMBLE, upload.pk)
 
 
 # finish
@@ -955,6 +953,23 @@ def _tidy(store: Store, upload: UploadSession) -> None:
     if (row is None or row.state in END_STATES) and not lent:
         with translated_errors():
             store.release(upload.pk)
+
+
+@contextmanager
+def _nudged_if_full(upload: UploadSession) -> Iterator[None]:
+    """Have the file assembled if these bytes were the last, once the lock is let go.
+
+    An assembly that finds the lock still held has to copy the whole file.
+    """
+    try:
+        yield
+    finally:
+        _nudge_if_full(upload)
+
+
+def _nudge_if_full(upload: UploadSession) -> None:
+    if upload.state == State.ASSEMBLING:
+        runner.nudge(runner.ASSEMBLE, upload.pk)
 
 
 @contextmanager

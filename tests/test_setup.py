@@ -57,7 +57,7 @@ def test_no_setting_is_documented_that_does_not_exist():
 
 def test_the_commands_of_the_readme_are_in_the_makefile():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    commands = set(re.findall(r"\bmake ([a-z]+)", README))
+    commands = set(re.findall(r"(?:`|^    )make ([a-z]+)", README, re.M))
     assert {"run", "test"} <= commands
     assert commands - targets == set()
 

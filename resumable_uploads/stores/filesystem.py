@@ -27,6 +27,8 @@ from ..conf import setting
 from .base import BLOCK, Piece, Place, Store, Whole, Writer, as_uuid
 
 DATA = "data"
+# Seconds between attempts to lock a file that is to be finished.
+LOCK_WAITS = (0.005, 0.02, 0.05, 0.1)
 COPY_STEP = 64 * 1024 * 1024
 
 # struct flock of 64-bit Linux: type, whence, start, length, pid.
@@ -50,6 +52,18 @@ def lock_range(fd: int, start: int, size: int | None) -> bool:
     except OSError:
         return False
     return True
+
+
+def lock_soon(fd: int) -> bool:
+    """Lock a whole file, waiting a moment for requests that are just ending.
+
+    Not to get the lock costs a copy of the file, so the moment is well spent.
+    """
+    for wait in LOCK_WAITS:
+        if lock_range(fd, 0, None):
+            return True
+        time.sleep(wait)
+    return lock_range(fd, 0, None)
 
 
 class FilesystemWriter(Writer):
@@ -211,7 +225,7 @@ class FilesystemStore(Store):
         path = self.path(self.folder(upload_id)) / DATA
         fd = open_file(path, os.O_RDWR | os.O_CREAT)
         try:
-            if not lock_range(fd, 0, None):
+            if not lock_soon(fd):
                 os.close(fd)
                 path = path.with_name(f"{uuid.uuid4().hex}.whole")
                 fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)

@@ -17,7 +17,6 @@ const MAIN_ACTION = {
 };
 
 const OVER = [State.COMPLETE, State.CANCELLED];
-const MOVING = [State.QUEUED, State.PREPARING, State.UPLOADING, State.WAITING];
 
 export class Row {
   /**
@@ -166,15 +165,5 @@ export class Row {
     if (!part) return;
     if (part.textContent !== text) part.textContent = text;
     part.hidden = text === "";
-  }
-
-  /** @returns {boolean} is there nothing more that could be lost? */
-  get over() {
-    return OVER.includes(this.upload.state);
-  }
-
-  /** @returns {boolean} */
-  get moving() {
-    return MOVING.includes(this.upload.state);
   }
 }

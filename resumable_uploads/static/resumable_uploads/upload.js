@@ -145,7 +145,7 @@ export class FileUpload {
   /** Try again after a failure, or at once instead of later. */
   retry() {
     if (this.state === State.FAILED) this.start();
-    else if (this.state === State.WAITING) this.#hurry();
+    else if (this.running) this.#hurry();
   }
 
   /**

@@ -130,7 +130,7 @@ export class ResumableUploader extends EventTarget {
   }
 
   /**
-   * Take a file out of the list; what is under way is cancelled.
+   * Take a file out of the list; what is not complete is cancelled.
    *
    * @param {FileUpload} upload
    */
@@ -138,7 +138,7 @@ export class ResumableUploader extends EventTarget {
     if (!this.#uploads.includes(upload)) return;
     this.#uploads = this.#uploads.filter((other) => other !== upload);
     this.#emit("removed", { upload });
-    if (upload.running || upload.state === State.PAUSED) upload.cancel();
+    upload.cancel();
   }
 
   // What there is to know.

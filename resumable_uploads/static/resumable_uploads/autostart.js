@@ -1,0 +1,5 @@
+/** Makes every uploader on the page work. */
+
+import { mountAll } from "./widget.js";
+
+mountAll();
