@@ -17,5 +17,7 @@ def schedule(sender: Celery, **kwargs: object) -> None:
     """Let beat purge expired uploads and send stuck ones again.
 
     The tasks import models, so their schedule can be read only when Django is set up.
+    What CELERY_BEAT_SCHEDULE says under the same names is preferred.
     """
-    sender.conf.beat_schedule = import_string("resumable_uploads.tasks.BEAT_SCHEDULE")
+    ready_made = import_string("resumable_uploads.tasks.BEAT_SCHEDULE")
+    sender.conf.beat_schedule = ready_made | sender.conf.beat_schedule

@@ -23,6 +23,9 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Popen warns when it is forgotten while its process runs, as some do to the end.
+_never_forgotten: list[subprocess.Popen[bytes]] = []
+
 
 def run_dir() -> Path:
     """Return the folder of this test run; the first to ask makes it."""
@@ -38,7 +41,7 @@ def run_dir() -> Path:
 
 
 def _start_janitor(folder: Path) -> None:
-    subprocess.Popen(
+    janitor = subprocess.Popen(
         [sys.executable, "-m", "tests.janitor", str(folder), str(os.getpid())],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
@@ -47,6 +50,7 @@ def _start_janitor(folder: Path) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    _never_forgotten.append(janitor)
 
 
 def start(
@@ -56,7 +60,6 @@ def start(
     user: str | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a process as the leader of its own group; what it says goes to a log."""
-    as_user = {"user": user, "group": _group(user), "extra_groups": []} if user else {}
     with log.open("ab") as output:
         process = subprocess.Popen(
             [str(word) for word in command],
@@ -68,13 +71,10 @@ def start(
             start_new_session=True,
             **as_user,
         )
+    _never_forgotten.append(process)
     begun = psutil.Process(process.pid).create_time()
     (run_dir() / "processes" / str(process.pid)).write_text(str(begun))
     return process
-
-
-def _group(user: str) -> int:
-    return pwd.getpwnam(user).pw_gid
 
 
 def stop(process: subprocess.Popen[bytes], patience: float = 15) -> int:
@@ -90,11 +90,26 @@ def stop(process: subprocess.Popen[bytes], patience: float = 15) -> int:
 
 
 def kill(process: subprocess.Popen[bytes]) -> int:
-    """Kill a process and all of its group, as ``kill -9`` does."""
+    """Kill a process and all of its group, as ``kill -9`` does; see them all gone."""
+    family = _children(process.pid)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     (run_dir() / "processes" / str(process.pid)).unlink(missing_ok=True)
-    return process.wait()
+    status = process.wait()
+    wait_for(lambda: all(map(_is_gone, family)), 10, "the whole group is gone")
+    return status
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 def free_port() -> int:
