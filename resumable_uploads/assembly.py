@@ -58,7 +58,7 @@ def assemble(upload_id: uuid.UUID | str) -> bool:
     except Exception as error:
         _note_failure(upload, error)
         raise
-    engine.settle(upload.pk)
+    engine.settle([upload.pk])
     return True
 
 
@@ -174,7 +174,7 @@ def _planned_name(upload: UploadSession, policy: UploadPolicy, store: Store) -> 
     """
     previous = upload.file.name
     if previous and str(upload.pk) in previous and store.final.exists(previous):
-        store.final.delete(previous)
+        store.delete_file(upload.pk, previous)
     name = store.final.generate_filename(policy.get_name(upload))
     return store.final.get_available_name(name, max_length=1024)
 
@@ -209,7 +209,7 @@ def _take_back(upload: UploadSession, store: Store, name: str) -> None:
     row = UploadSession.objects.filter(pk=upload.pk).first()
     in_use = row and row.state in (State.ASSEMBLING, State.COMPLETE)
     if not (in_use and row.file.name == name):
-        store.final.delete(name)
+        store.delete_file(upload.pk, name)
 
 
 def _note_failure(upload: UploadSession, error: Exception) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -51,6 +51,8 @@ log = logging.getLogger(__name__)
 NO_LIMIT = 2**63 - 1
 # Sliding the expiry with every chunk would touch an index each time.
 SLIDE_STEP = timedelta(minutes=1)
+# How often an opening may find that another one with its client key was quicker.
+OPEN_TRIES = 10
 # How long an assembly may be in line before a client's question nudges it again.
 REMIND_AFTER = timedelta(seconds=5)
 
@@ -86,7 +88,9 @@ def open(
     """
     policy.check_owner(owner)
     _check(new, owner, policy)
+    tries_left = OPEN_TRIES
     while True:
+        tries_left -= 1
         if found := _find_by_key(owner, protocol, new):
             return found, False
         if new.chunk_size is None and new.advise_chunk_size:
@@ -103,7 +107,7 @@ def open(
                 runner.nudge(runner.HOUSEKEEP)
         except IntegrityError:
             # Another request has opened it at the same moment: find it.
-            if not new.client_key:
+            if not new.client_key or not tries_left:
                 raise
             continue
         return refreshed(upload), True
@@ -113,6 +117,7 @@ def _check(new: NewUpload, owner: Owner, policy: UploadPolicy) -> None:
     """Check what a client says, and put its names in order."""
     new.filename = names.filename(new.filename)
     new.relative_path = names.relative_path(new.relative_path)
+    new.content_type = names.content_type(new.content_type)
     if not new.filename:
         raise errors.Invalid("The file has no name.")
     if new.length is not None and not 0 <= new.length <= NO_LIMIT:
@@ -334,11 +339,14 @@ def _take_lease(upload: UploadSession, offset: int) -> None:
         .exclude(addressed_by=AddressedBy.NUMBER)
         .update(lease=token, active_at=now, **_slid(upload, now))
     )
-    if not taken or upload.received != offset:
+    if not taken:
         row = _check_receiving(refreshed(upload))
         if row.addressed_by == AddressedBy.NUMBER:
             raise errors.WrongAddressing(addressed_by=row.addressed_by)
         raise errors.OffsetMismatch(row.received)
+    if upload.received != offset:
+        # Another request has appended since the row was read.
+        upload.refresh_from_db()
     upload.lease = token
 
 
@@ -597,7 +605,7 @@ def finish(upload: UploadSession) -> UploadSession:
     """Have the file assembled because the client says that all of it was sent.
 
     Repeating it is harmless; after a failed assembly it asks for another one. Raise
-    Incomplete with the missing chunks, Gone or NotFound.
+    Incomplete with the missing chunks, Rejected, Gone or NotFound.
     """
     while upload.state == State.RECEIVING:
         _check_receiving(upload)
@@ -613,6 +621,8 @@ def finish(upload: UploadSession) -> UploadSession:
             if as_seen.update(length=length, **_ENDED):
                 runner.nudge(runner.ASSEMBLE, upload.pk)
         upload = refreshed(upload)
+    if upload.state == State.REJECTED:
+        raise errors.Rejected(upload.error, state=upload.state)
     if upload.is_gone:
         raise errors.Gone(state=upload.state)
     if upload.state == State.FAILED:
@@ -677,7 +687,7 @@ def cancel(upload: UploadSession) -> None:
     """
     rows = UploadSession.objects.filter(pk=upload.pk, claimed_at=None)
     if _end(rows.filter(state__in=(*OPEN_STATES, State.COMPLETE)), State.CANCELLED):
-        settle(upload.pk)
+        settle([upload.pk])
     elif UploadSession.objects.filter(pk=upload.pk, state=State.COMPLETE).exists():
         raise errors.NotReceiving("The file is in use.", state=State.COMPLETE)
 
@@ -686,7 +696,7 @@ def expire(upload: UploadSession) -> bool:
     """End an upload whose time is up. Return whether this call has."""
     expired = _end(overdue().filter(pk=upload.pk), State.EXPIRED)
     if expired:
-        settle(upload.pk)
+        settle([upload.pk])
     return expired
 
 
@@ -735,7 +745,7 @@ def reject(upload: UploadSession, lease: str, error: errors.UploadError) -> None
         pk=upload.pk, state=State.ASSEMBLING, lease=lease
     )
     if _end(rows, State.REJECTED, error_code=error.code, error=error.message):
-        settle(upload.pk)
+        settle([upload.pk])
 
 
 _SIGNALS = {
@@ -746,37 +756,53 @@ _SIGNALS = {
 }
 
 
-def settle(upload_id: uuid.UUID) -> None:
+def settle(upload_ids: Iterable[uuid.UUID]) -> int:
     """Do what follows an end: drop the bytes, tell the listeners. Repeatable.
 
-    What cannot be done now stays undone for the next housekeeping.
+    Return how many uploads are settled by this call. What cannot be done now stays
+    undone for the next housekeeping.
     """
-    upload = UploadSession.objects.filter(pk=upload_id, settled=False).first()
-    if upload is None or upload.state not in _SIGNALS:
-        return
-    try:
-        drop_bytes(upload, with_file=upload.is_gone)
-    except errors.StorageUnavailable:
-        log.warning("Upload %s could not be released", upload_id, exc_info=True)
-        return
-    signals.send_after_commit(_SIGNALS[State(upload.state)], upload)
-    UploadSession.objects.filter(pk=upload_id).update(settled=True)
+    ended = UploadSession.objects.filter(
+        pk__in=list(upload_ids), settled=False, state__in=_SIGNALS
+    )
+    lent = _lenders(upload.pk for upload in ended)
+    done = [
+        upload for upload in ended if upload.pk not in lent and _drop_bytes(upload)
+    ]
+    Chunk.objects.filter(upload__in=done).delete()
+    for upload in done:
+        signals.send_after_commit(_SIGNALS[State(upload.state)], upload)
+    return UploadSession.objects.filter(pk__in=[row.pk for row in done]).update(
+        settled=True
+    )
 
 
-def drop_bytes(upload: UploadSession, with_file: bool) -> None:
-    """Release the chunks of an upload, and its file too where asked.
+def _lenders(upload_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
+    """Return those whose bytes other uploads are made of; they cannot go yet."""
+    lent = Chunk.objects.filter(source__in=list(upload_ids))
+    return set(lent.values_list("source", flat=True))
 
-    Raise StorageUnavailable while other uploads still need the bytes.
-    """
-    if Chunk.objects.filter(source=upload.pk).exists():
-        raise errors.StorageUnavailable("Other uploads are made of these chunks.")
+
+def _drop_bytes(upload: UploadSession) -> bool:
+    """Release an ended upload's chunks, and its file if it is not complete."""
     store = store_for(upload.storage)
-    chunks = Chunk.objects.filter(upload=upload.pk)
-    with translated_errors():
-        if with_file and upload.file and _has_made_file(store, upload):
-            store.final.delete(upload.file.name)
-        store.release(upload.pk, chunks.values_list("key", flat=True))
-    chunks.delete()
+    try:
+        with translated_errors():
+            if upload.is_gone and upload.file and _has_made_file(store, upload):
+                store.delete_file(upload.pk, upload.file.name)
+            store.release(upload.pk, chunk_keys(store, upload))
+    except errors.StorageUnavailable:
+        log.warning("Upload %s could not be released", upload.pk, exc_info=True)
+        return False
+    return True
+
+
+def chunk_keys(store: Store, upload: UploadSession) -> list[str]:
+    """Return the keys of an upload's own chunks, for a store that has to know."""
+    if not store.needs_keys:
+        return []
+    chunks = Chunk.objects.filter(upload=upload.pk, source=None)
+    return list(chunks.values_list("key", flat=True))
 
 
 def _has_made_file(store: Store, upload: UploadSession) -> bool:
@@ -949,8 +975,7 @@ def _writer(
 def _tidy(store: Store, upload: UploadSession) -> None:
     """Drop what a writer has made that came after the end."""
     row = UploadSession.objects.filter(pk=upload.pk).first()
-    lent = Chunk.objects.filter(source=upload.pk).exists()
-    if (row is None or row.state in END_STATES) and not lent:
+    if (row is None or row.state in END_STATES) and not _lenders([upload.pk]):
         with translated_errors():
             store.release(upload.pk)
 

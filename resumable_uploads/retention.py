@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from . import assembly, engine, errors, runner
 from .conf import setting
-from .models import END_STATES, GONE_STATES, Chunk, UploadSession
+from .models import END_STATES, GONE_STATES, Chunk, OwnerLock, UploadSession
 from .policies import get_policy
 from .stores import Store, store_for
 
@@ -32,6 +32,7 @@ SETTLING_TAKES = timedelta(minutes=1)
 # A folder without a row has lost it for good; this only spares clocks and replicas.
 ORPHANS_ARE_OLDER_THAN = timedelta(hours=1)
 RESEND_AT_MOST = 1000
+OWNERS_KEPT_FOR = timedelta(days=1)
 
 
 @dataclass
@@ -67,8 +68,8 @@ def purge(
 
 def _idle(older_than: timedelta | None) -> QuerySet[UploadSession]:
     if older_than is None:
-        return engine.overdue().order_by("expires_at")
-    return engine.idle_since(timezone.now() - older_than).order_by("active_at")
+        return engine.overdue()
+    return engine.idle_since(timezone.now() - older_than)
 
 
 def _each(rows: QuerySet[UploadSession], size: int, verb: Any) -> Iterator[int]:
@@ -83,25 +84,23 @@ def _each(rows: QuerySet[UploadSession], size: int, verb: Any) -> Iterator[int]:
 
 def _expire_batch(batch: list[uuid.UUID], rows: QuerySet[UploadSession]) -> int:
     token = uuid.uuid4().hex
-    engine.expire_all(rows.order_by().filter(pk__in=batch), token)
+    engine.expire_all(rows.filter(pk__in=batch), token)
     ended = UploadSession.objects.filter(pk__in=batch, lease=token)
-    done = 0
-    for pk in ended.values_list("pk", flat=True):
-        engine.settle(pk)
-        done += 1
-    return done
+    pks = list(ended.values_list("pk", flat=True))
+    engine.settle(pks)
+    return len(pks)
 
 
 def _forgettable() -> QuerySet[UploadSession]:
     """Return the tombstones that nobody asks about any more."""
     return UploadSession.objects.filter(
         state__in=GONE_STATES, settled=True, expires_at__lte=timezone.now()
-    ).order_by("expires_at")
+    )
 
 
 def _forget_batch(batch: list[uuid.UUID], rows: QuerySet[UploadSession]) -> int:
     with transaction.atomic():
-        gone = rows.order_by().filter(pk__in=batch)
+        gone = rows.filter(pk__in=batch)
         # Their chunks went when they were settled; nothing cascades from here.
         return gone._raw_delete(gone.db)
 
@@ -116,10 +115,7 @@ def _unsettled() -> QuerySet[UploadSession]:
 
 def settle_left_overs(batch_size: int) -> int:
     """Do what a process that died had still to do after an end."""
-    pks = list(_unsettled().values_list("pk", flat=True)[:batch_size])
-    for pk in pks:
-        engine.settle(pk)
-    return len(pks)
+    return engine.settle(_unsettled().values_list("pk", flat=True)[:batch_size])
 
 
 def resend() -> int:
@@ -137,7 +133,13 @@ def resend() -> int:
 def housekeep() -> Purged:
     """Do all that is to be done now and then."""
     resend()
+    _forget_owners()
     return purge()
+
+
+def _forget_owners() -> None:
+    """Drop the locks of owners who have not opened an upload for long."""
+    OwnerLock.objects.filter(taken_at__lt=timezone.now() - OWNERS_KEPT_FOR).delete()
 
 
 # Orphans
@@ -193,14 +195,12 @@ def forget_bytes(sender: Any, instance: UploadSession, **kwargs: Any) -> None:
     The file of a complete upload goes as well, unless another model has claimed it.
     """
     store = store_for(instance.storage)
-    keys = list(
-        Chunk.objects.filter(upload=instance.pk).values_list("key", flat=True)
-    )
+    keys = engine.chunk_keys(store, instance)
     with_file = instance.completed_at and not instance.claimed_at
 
     def drop() -> None:
         store.release(instance.pk, keys)
         if with_file and instance.file.name:
-            store.final.delete(instance.file.name)
+            store.delete_file(instance.pk, instance.file.name)
 
     transaction.on_commit(drop, robust=True)

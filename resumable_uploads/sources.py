@@ -176,8 +176,8 @@ def declared_length(environ: Mapping[str, Any]) -> int | None:
     if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
         return None
     value = environ.get("CONTENT_LENGTH") or "0"
-    if not (value.isascii() and value.isdigit()):
-        raise errors.Invalid("Content-Length is not a number.")
+    if not (value.isascii() and value.isdigit() and len(value) < 20):
+        raise errors.Invalid("Content-Length is not a possible number.")
     return int(value)
 
 

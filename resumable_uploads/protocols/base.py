@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import DatabaseError, transaction
-from django.http import Http404
+from django.http import Http404, UnreadablePostError
 from rest_framework import exceptions
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.permissions import SAFE_METHODS
@@ -120,10 +120,15 @@ class UploadView(APIView):
         return transaction.non_atomic_requests(super().as_view(**initkwargs))
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        super().initial(request, *args, **kwargs)
-        self._check_csrf(request)
+        # Before anything else: to look for a CSRF token is to read the document.
         if not self.takes_body:
             self._check_document(request)
+        super().initial(request, *args, **kwargs)
+        self._check_csrf(request)
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        """Answer also those who accept nothing that is spoken here."""
+        return super().perform_content_negotiation(request, force=True)
 
     def _check_csrf(self, request: Request) -> None:
         """Ask visitors for the token too: their session is as good as a login."""
@@ -133,7 +138,9 @@ class UploadView(APIView):
 
     def _check_document(self, request: Request) -> None:
         if (sources.declared_length(request.META) or 0) > self.max_document:
-            raise errors.TooLarge(max_size=self.max_document)
+            raise errors.TooLarge(
+                "The document is too long.", max_document=self.max_document
+            )
 
     def finalize_response(
         self, request: Any, response: Any, *args: Any, **kwargs: Any
@@ -151,8 +158,10 @@ class UploadView(APIView):
         if isinstance(exc, DatabaseError):
             log.exception("The database failed")
             return self.handle_exception(errors.StorageUnavailable())
-        if isinstance(exc, RecursionError | RequestDataTooBig):
+        if isinstance(exc, RecursionError | SuspiciousOperation):
             return self.handle_exception(errors.Invalid())
+        if isinstance(exc, UnreadablePostError):
+            return self.handle_exception(errors.Truncated())
         return super().handle_exception(exc)
 
     def get_exception_handler(self) -> Any:
@@ -162,6 +171,10 @@ class UploadView(APIView):
         """Answer Django's and DRF's own exceptions."""
         if isinstance(exc, Http404):
             exc = exceptions.NotFound()
+        if isinstance(exc, PermissionDenied):
+            exc = exceptions.PermissionDenied()
+        if isinstance(exc, exceptions.ParseError):
+            exc = exceptions.ParseError(exc.detail, errors.Invalid.code)
         if not isinstance(exc, exceptions.APIException):
             return None
         codes = exc.get_codes()
@@ -190,7 +203,9 @@ class UploadView(APIView):
 
     def _status_of(self, error: errors.UploadError) -> int:
         kinds = type(error).__mro__
-        return next(self.status_codes[kind] for kind in kinds if kind in self.status_codes)
+        return next(
+            self.status_codes[kind] for kind in kinds if kind in self.status_codes
+        )
 
 
 def source_of(request: Any) -> sources.Source:
@@ -225,6 +240,7 @@ def _summary(exc: exceptions.APIException) -> str:
 
 def nonnegative(text: str | None, name: str) -> int:
     """Return a header's or parameter's whole number. Raise Invalid."""
-    if text is None or not (text.isascii() and text.isdigit() and len(text) < 20):
+    is_number = text and text.isascii() and text.isdigit() and len(text) < 20
+    if not (text and is_number and int(text) <= engine.NO_LIMIT):
         raise errors.Invalid(f"{name} must be a whole number, not negative.")
     return int(text)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 from django.core.files.storage import FileSystemStorage
 from django.http import HttpResponse, StreamingHttpResponse
-from django.utils.encoding import iri_to_uri
 from django.utils.http import content_disposition_header, http_date, quote_etag
 
 from ..conf import MIB, setting
 from ..models import UploadSession
-from ..stores.base import skip
+from ..stores.base import skip, translated_errors
 
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
@@ -42,46 +42,45 @@ def _handed_over(upload: UploadSession) -> HttpResponse | None:
     header = setting("SENDFILE")
     if not header or not isinstance(upload.file.storage, FileSystemStorage):
         return None
-    response = HttpResponse()
     if header == "X-Accel-Redirect":
-        response[header] = iri_to_uri(setting("SENDFILE_ROOT") + upload.file.name)
+        path = setting("SENDFILE_ROOT") + upload.file.name
     else:
-        response[header] = iri_to_uri(upload.file.path)
-    return response
+        path = upload.file.path
+    # Front servers undo the quoting, of a "%" that is in a name as well.
+    return HttpResponse(headers={header: quote(path)})
 
 
 def _streamed(request: Any, upload: UploadSession) -> Any:
     size = upload.length or 0
     wanted = _range(request, upload, size)
-    if wanted is None:
+    first, end = wanted or (0, size)
+    if wanted and first >= end:
         return _unsatisfiable(size)
-    first, end = wanted
-    whole = (first, end) == (0, size) and "Range" not in request.headers
-    content = () if request.method == "HEAD" else _blocks(upload, first, end)
-    response = StreamingHttpResponse(content, status=200 if whole else 206)
+    content = () if request.method == "HEAD" else Stretch(upload, first, end)
+    response = StreamingHttpResponse(content, status=206 if wanted else 200)
     response["Content-Length"] = str(end - first)
     response["Accept-Ranges"] = "bytes"
     response["ETag"] = etag(upload)
     if upload.completed_at:
         response["Last-Modified"] = http_date(upload.completed_at.timestamp())
-    if not whole:
+    if wanted:
         response["Content-Range"] = f"bytes {first}-{end - 1}/{size}"
     return response
 
 
-def _range(
-    request: Any, upload: UploadSession, size: int
-) -> tuple[int, int] | None:
-    """Return the first byte to send and the one after the last; None: there is none."""
-    header = request.headers.get("Range", "")
-    match = _RANGE.fullmatch(header.strip())
-    if not match or match[0] == "bytes=-" or not _is_current(request, upload):
-        return 0, size
+def _range(request: Any, upload: UploadSession, size: int) -> tuple[int, int] | None:
+    """Return the first byte that is asked for and the one after the last.
+
+    None where the whole file is to be sent; an empty range where there is none of it.
+    """
+    match = _RANGE.fullmatch(request.headers.get("Range", "").strip())
+    if not match or not (match[1] or match[2]) or not _is_current(request, upload):
+        return None
     if not match[1]:
-        return (max(0, size - int(match[2])), size) if int(match[2]) and size else None
-    first = int(match[1])
-    last = min(int(match[2] or size), size - 1)
-    return (first, last + 1) if first <= last else None
+        return max(0, size - int(match[2])), size
+    first, last = int(match[1]), int(match[2] or size)
+    # RFC 9110, 14.1.1: such a range is none, and to be ignored.
+    return None if match[2] and last < first else (first, min(last + 1, size))
 
 
 def _is_current(request: Any, upload: UploadSession) -> bool:
@@ -95,10 +94,25 @@ def _unsatisfiable(size: int) -> HttpResponse:
     return response
 
 
-def _blocks(upload: UploadSession, first: int, end: int) -> Iterator[bytes]:
-    with upload.file.storage.open(upload.file.name, "rb") as file:
-        skip(file, first)
-        left = end - first
-        while left > 0 and (block := file.read(min(left, MIB))):
-            left -= len(block)
-            yield block
+class Stretch(Iterator[bytes]):
+    """Bytes ``first`` to ``end`` of a finished file, in blocks.
+
+    The file is opened before the answer begins: afterwards it would be too late to say
+    that it is not there. Raise StorageUnavailable.
+    """
+
+    def __init__(self, upload: UploadSession, first: int, end: int) -> None:
+        with translated_errors():
+            self._file = upload.file.storage.open(upload.file.name, "rb")
+            skip(self._file, first)
+        self._left = end - first
+
+    def __next__(self) -> bytes:
+        block = self._file.read(min(self._left, MIB))
+        if not block:
+            raise StopIteration
+        self._left -= len(block)
+        return block
+
+    def close(self) -> None:
+        self._file.close()

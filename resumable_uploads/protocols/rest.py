@@ -7,11 +7,14 @@ appended stretches by PATCH. docs/rest.md is the reference.
 from __future__ import annotations
 
 import json
+import re
+from datetime import UTC
 from typing import Any
 
 from django.http import Http404
 from django.urls import reverse
-from rest_framework import serializers
+from django.utils.dateparse import parse_datetime
+from rest_framework import exceptions, serializers
 from rest_framework.pagination import CursorPagination
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import JSONRenderer
@@ -26,6 +29,12 @@ from .digests import content_digest
 from .download import serve
 
 MAX_METADATA = 16 * 1024
+# Python, its renderers and databases each have a limit of their own, and higher ones.
+MAX_METADATA_DEPTH = 20
+
+
+# A NUL as JSON writes it, and not a backslash before "u0000".
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class RawParser(BaseParser):
@@ -53,12 +62,21 @@ class NewUploadSerializer(serializers.Serializer):
     policy = serializers.CharField(max_length=100, default="default")
 
     def validate_metadata(self, value: dict[str, Any]) -> dict[str, Any]:
-        text = json.dumps(value, ensure_ascii=False)
+        if _depth(value) > MAX_METADATA_DEPTH:
+            raise serializers.ValidationError(f"At most {MAX_METADATA_DEPTH} levels.")
+        try:
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+            text.encode()
+        except ValueError:
+            # 1e999 is read as infinity, which is no JSON; "\ud800" is no text.
+            raise serializers.ValidationError(
+                "No number without end, and no half of a character."
+            ) from None
         if len(text) > MAX_METADATA:
             raise serializers.ValidationError(f"At most {MAX_METADATA} characters.")
-        # PostgreSQL keeps neither of them in JSON.
-        if "\\u0000" in text or any("\ud800" <= character <= "\udfff" for character in text):
-            raise serializers.ValidationError("No NUL and no lone surrogates.")
+        # PostgreSQL keeps no NUL in JSON.
+        if _NUL.search(text):
+            raise serializers.ValidationError("No NUL.")
         return value
 
     def new_upload(self) -> engine.NewUpload:
@@ -72,6 +90,19 @@ class NewUploadSerializer(serializers.Serializer):
         )
 
 
+def _depth(value: Any) -> int:
+    """Return how many levels of lists and dicts a value has."""
+    level, depth = [value], 0
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+    return depth
+
+
 class UploadPagination(CursorPagination):
     """Newest first, without counting."""
 
@@ -80,9 +111,29 @@ class UploadPagination(CursorPagination):
     page_size_query_param = "limit"
     max_page_size = 200
 
+    def decode_cursor(self, request: Request) -> Any:
+        """Return the cursor of a request. Raise NotFound for one not made here."""
+        cursor = super().decode_cursor(request)
+        if cursor and cursor.position is not None and not _is_time(cursor.position):
+            raise exceptions.NotFound(self.invalid_cursor_message)
+        return cursor
+
+
+def _is_time(text: str) -> bool:
+    try:
+        moment = parse_datetime(text)
+        return moment is not None and moment.astimezone(UTC) is not None
+    except (ValueError, OverflowError):
+        return False
+
 
 class RestView(UploadView):
     protocol = "rest"
+
+    def refusal(self, code: str, detail: str, facts: dict[str, Any]) -> dict[str, Any]:
+        if code == errors.ClientKeyInUse.code:
+            facts = facts | {"url": self.url("upload", facts["id"])}
+        return super().refusal(code, detail, facts)
 
     def url(self, name: str, *args: Any) -> str:
         """Return the path of a route, in the instance of the app that was asked."""

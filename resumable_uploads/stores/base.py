@@ -97,6 +97,8 @@ class Store:
 
     # Does finishing take the same time whatever the size of the file?
     finishes_at_once = False
+    # Does it have to be told the keys of an upload's chunks to find them?
+    needs_keys = True
 
     def __init__(self, alias: str) -> None:
         self.final: Storage = storages[alias]
@@ -131,6 +133,10 @@ class Store:
         keys = {key for key in keys if key.startswith(f"{folder}/")}
         for key in keys | {f"{folder}/{name}" for name in self._listed(folder)[1]}:
             self.staging.delete(key)
+
+    def delete_file(self, upload_id: uuid.UUID, name: str) -> None:
+        """Delete the finished file of an upload."""
+        self.final.delete(name)
 
     def uploads(self) -> Iterator[uuid.UUID]:
         """Yield the ids of all uploads that have a folder here."""

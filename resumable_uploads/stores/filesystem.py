@@ -8,6 +8,7 @@ of its own ("spilled"). See docs/architecture.md, "Finish in constant time".
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -187,6 +188,7 @@ class FilesystemStore(Store):
     """A FileSystemStorage for finished files, a folder beside it for chunks."""
 
     finishes_at_once = True
+    needs_keys = False
     final: FileSystemStorage
 
     def make_staging(self) -> Storage:
@@ -271,6 +273,14 @@ class FilesystemStore(Store):
 
     def release(self, upload_id: uuid.UUID, keys: Iterable[str] = ()) -> None:
         shutil.rmtree(self.path(self.folder(upload_id)), ignore_errors=True)
+
+    def delete_file(self, upload_id: uuid.UUID, name: str) -> None:
+        """Delete a finished file, and the folder that was made only for it."""
+        super().delete_file(upload_id, name)
+        folder = Path(self.final.path(name)).parent
+        if folder.name == str(upload_id):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def touched_at(self, upload_id: uuid.UUID) -> float:
         try:
