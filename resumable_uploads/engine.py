@@ -23,7 +23,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import BigIntegerField, F, Max, Q, QuerySet, Sum
+from django.db.models import (
+    BigIntegerField,
+    Case,
+    F,
+    Max,
+    Q,
+    QuerySet,
+    Sum,
+    Value,
+    When,
+)
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -49,6 +59,12 @@ from .stores.base import translated_errors
 log = logging.getLogger(__name__)
 
 NO_LIMIT = 2**63 - 1
+# All bytes are there: a repeat of any of them is harmless.
+FULL_STATES = (State.ASSEMBLING, State.COMPLETE)
+# It is somebody's turn; if nobody takes it, the time is up one day.
+WAITING_STATES = (State.RECEIVING, State.FAILED)
+# Who settles an upload has so long; then somebody else does.
+SETTLING_TAKES = timedelta(minutes=1)
 # Sliding the expiry with every chunk would touch an index each time.
 SLIDE_STEP = timedelta(minutes=1)
 # How often an opening may find that another one with its client key was quicker.
@@ -67,6 +83,8 @@ class NewUpload:
     relative_path: str = ""
     client_key: str | None = None
     chunk_size: int | None = None
+    # The number of chunks, where the last one is longer than the others.
+    chunk_total: int | None = None
     declared_checksum: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
     ends_when_full: bool = True
@@ -136,11 +154,21 @@ def _check_geometry(new: NewUpload) -> None:
             "The chunk size is not a possible one.",
             max_chunk_size=setting("MAX_CHUNK_SIZE"),
         )
+    if new.chunk_total is not None:
+        _check_chunk_total(new)
     if (new.length or 0) > new.chunk_size * setting("MAX_CHUNKS"):
         raise errors.Invalid(
             "The file has too many chunks of this size.",
             max_chunks=setting("MAX_CHUNKS"),
         )
+
+
+def _check_chunk_total(new: NewUpload) -> None:
+    """See that the last chunk, with what is left for it, is a chunk and less than two."""
+    assert new.chunk_size and new.chunk_total is not None
+    last = (new.length or 0) - (new.chunk_total - 1) * new.chunk_size
+    if new.chunk_total < 1 or not 0 <= last < 2 * new.chunk_size:
+        raise errors.Invalid("The number of chunks does not fit their size.")
 
 
 def _check_declared_checksum(declared: str) -> None:
@@ -180,7 +208,8 @@ def _find_by_key(owner: Owner, protocol: str, new: NewUpload) -> UploadSession |
     if upload is None or _expire_if_overdue(upload):
         return None
     chunk_size = new.chunk_size or (new.advise_chunk_size and upload.chunk_size) or None
-    if (upload.length, upload.chunk_size) != (new.length, chunk_size):
+    geometry = (new.length, chunk_size, new.chunk_total)
+    if (upload.length, upload.chunk_size, upload.chunk_total) != geometry:
         raise errors.ClientKeyInUse(id=str(upload.pk))
     _slide(upload)
     return upload
@@ -206,6 +235,7 @@ def _row(
         client_key=new.client_key or None,
         length=new.length,
         chunk_size=new.chunk_size,
+        chunk_total=new.chunk_total,
         declared_checksum=new.declared_checksum,
         ends_when_full=new.ends_when_full,
     )
@@ -222,7 +252,10 @@ def _check_quota(
     if quota is None and policy.max_open is None:
         return
     _lock_owner(owner.key)
-    mine = UploadSession.objects.filter(owner=owner.key, policy=policy.name)
+    # Those whose time is up are as good as gone, though the purge has yet to come.
+    mine = UploadSession.objects.filter(owner=owner.key, policy=policy.name).exclude(
+        state__in=WAITING_STATES, expires_at__lte=timezone.now()
+    )
     if upload._state.adding and policy.max_open is not None:
         if mine.filter(state__in=OPEN_STATES).count() >= policy.max_open:
             raise errors.TooManyUploads(max_open=policy.max_open)
@@ -326,7 +359,7 @@ def append(upload: UploadSession, offset: int, body: Body) -> UploadSession:
 
 
 def _is_empty_repeat(upload: UploadSession, offset: int, body: Body) -> bool:
-    full = upload.state in (State.ASSEMBLING, State.COMPLETE)
+    full = upload.state in FULL_STATES
     return full and body.length == 0 and offset == upload.length
 
 
@@ -367,7 +400,7 @@ def _append_segment(
         if segment.size:
             _record_segment(upload, segment, place, policy)
         else:
-            writer.discard(place)
+            _discard(writer, place)
 
 
 def _record_segment(
@@ -412,8 +445,8 @@ def put_chunk(
     NotFound, StorageUnavailable; nothing is kept of what is refused.
     """
     size = _expected_size(upload, number, body)
-    if upload.state in (State.ASSEMBLING, State.COMPLETE):
-        return _repeat_at_the_end(upload, number, body, size), False
+    if upload.state in FULL_STATES:
+        return _read_repeat(upload, number, None, body, size), False
     _check_receiving(upload)
     _slide_if_near(upload)
     store = store_for(upload.storage)
@@ -422,11 +455,10 @@ def put_chunk(
         # What was true when the request came may not be true any more, and only now
         # does the lock keep others from writing here.
         known = _chunk_there(upload, number)
-        if not known:
+        if not known and upload.state == State.RECEIVING:
             return _store_chunk(upload, number, body, size, writer, replace)
-    if not replace:
-        _read_repeat(known, body, size)
-        return known, False
+    if not replace or upload.state != State.RECEIVING:
+        return _read_repeat(upload, number, known, body, size), False
     # The bytes of a recorded chunk are never overwritten: beside them, then.
     with _nudged_if_full(upload), _writer(store, upload, None, size) as writer:
         return _store_chunk(upload, number, body, size, writer, replace)
@@ -465,12 +497,22 @@ def _expected_size(upload: UploadSession, number: int, body: Body) -> int:
 
 
 def _chunk_there(upload: UploadSession, number: int) -> Chunk | None:
-    """Return the recorded chunk with a number, of an upload that still receives."""
-    known = Chunk.objects.filter(upload=upload.pk, number=number).first()
-    row = _check_receiving(refreshed(upload))
+    """Return the recorded chunk with a number, and note how the upload stands now."""
+    known = _known_chunk(upload, number)
+    row = _check_not_ended(refreshed(upload))
     if row.addressed_by == AddressedBy.OFFSET:
         raise errors.WrongAddressing(addressed_by=row.addressed_by)
+    upload.state, upload.received = row.state, row.received
     return known
+
+
+def _known_chunk(upload: UploadSession, number: int) -> Chunk | None:
+    return Chunk.objects.filter(upload=upload.pk, number=number).first()
+
+
+def _check_not_ended(upload: UploadSession) -> UploadSession:
+    """Return an upload that takes chunks, or repeats of them. Raise as if it did not."""
+    return upload if upload.state in FULL_STATES else _check_receiving(upload)
 
 
 def _check_whole(
@@ -483,32 +525,21 @@ def _check_whole(
     body.check_digests()
 
 
-def _read_repeat(chunk: Chunk, body: Body, size: int) -> None:
-    """Compare a body with the chunk recorded under its number."""
-    segment = body.whole(size)
-    for _ in segment:
-        pass
-    body.check_end()
-    body.check_digests()
-    if not _is_same(chunk, segment):
-        raise errors.ChunkConflict(number=chunk.number)
-
-
-def _repeat_at_the_end(
-    upload: UploadSession, number: int, body: Body, size: int
+def _read_repeat(
+    upload: UploadSession, number: int, known: Chunk | None, body: Body, size: int
 ) -> Chunk:
-    """Take a repeat of a chunk after all of them were there.
+    """Compare a body with the chunk recorded under its number, and return that.
 
     Once the file is complete, nothing is left to compare with, and nothing to harm.
     """
-    known = Chunk.objects.filter(upload=upload.pk, number=number).first()
-    if known:
-        _read_repeat(known, body, size)
-        return known
-    body.drain(size)
-    if body.truncated:
-        raise errors.Truncated(received=body.received, expected=body.length)
-    return Chunk(upload=upload, number=number, size=size)
+    known = known or _known_chunk(upload, number)
+    segment = body.whole(size)
+    for _ in segment:
+        pass
+    _check_whole(upload, segment, body, size)
+    if known and not _is_same(known, segment):
+        raise errors.ChunkConflict(number=number)
+    return known or Chunk(upload=upload, number=number, size=size)
 
 
 def _record_chunk(
@@ -520,18 +551,25 @@ def _record_chunk(
             with transaction.atomic(durable=True):
                 _insert_chunk(upload, chunk)
             return chunk, True
-        except IntegrityError:
-            known = Chunk.objects.filter(upload=upload.pk, number=chunk.number).first()
-        if known is None:
-            raise errors.StorageUnavailable
+        except (IntegrityError, _Outrun):
+            known = _known_chunk(upload, chunk.number) or _lost_chunk(upload, chunk)
         if _is_same(known, chunk):
-            writer.discard(Place(chunk.key, chunk.start))
+            _discard(writer, Place(chunk.key, chunk.start))
             return known, False
-        if not replace:
+        if not replace or upload.state != State.RECEIVING:
             raise errors.ChunkConflict(number=chunk.number)
         if _swap_chunk(upload, known, chunk):
-            writer.discard(Place(known.key, known.start))
+            if not _lenders([upload.pk]):
+                _discard(writer, Place(known.key, known.start))
             return chunk, True
+
+
+def _lost_chunk(upload: UploadSession, chunk: Chunk) -> Chunk:
+    """Return what stands for a recorded chunk whose row is not there any more."""
+    upload.state = _check_not_ended(refreshed(upload)).state
+    if upload.state != State.COMPLETE:
+        raise errors.StorageUnavailable
+    return chunk
 
 
 def _insert_chunk(upload: UploadSession, chunk: Chunk) -> None:
@@ -575,13 +613,14 @@ def _advance(upload: UploadSession, growth: int, chunk_count: Any) -> None:
         **_slid(upload, now),
     )
     if not changed:
-        row = _check_receiving(refreshed(upload))
+        row = _check_not_ended(refreshed(upload))
         if row.addressed_by == AddressedBy.OFFSET:
             raise errors.WrongAddressing(addressed_by=row.addressed_by)
-        if row.received + growth > NO_LIMIT or upload.length is None:
+        if row.state == State.RECEIVING and upload.length is None:
             raise errors.TooLarge(max_size=room)
         # All bytes are there already, so this number is as well.
-        raise errors.ChunkConflict
+        upload.state = row.state
+        raise _Outrun
     _check_growth(upload, policy)
 
 
@@ -611,9 +650,8 @@ def finish(upload: UploadSession) -> UploadSession:
         _check_receiving(upload)
         length = upload.received if upload.length is None else upload.length
         if upload.received != length or not _is_gapless(upload):
-            raise errors.Incomplete(
-                missing=upload.missing or _known_gaps(upload), offset=upload.offset
-            )
+            upload = _incomplete(upload)
+            continue
         with transaction.atomic(durable=True):
             as_seen = _receiving(upload).filter(
                 received=length, chunk_count=upload.chunk_count
@@ -631,6 +669,15 @@ def finish(upload: UploadSession) -> UploadSession:
         _remind(upload)
         return refreshed(upload)
     return upload
+
+
+def _incomplete(upload: UploadSession) -> UploadSession:
+    """Raise Incomplete, or return the upload anew if something has come meanwhile."""
+    missing, offset = upload.missing or _known_gaps(upload), upload.offset
+    row = refreshed(upload)
+    if (row.received, row.state) == (upload.received, upload.state):
+        raise errors.Incomplete(missing=missing, offset=offset)
+    return row
 
 
 def retry(upload: UploadSession) -> UploadSession:
@@ -694,7 +741,7 @@ def cancel(upload: UploadSession) -> None:
 
 def expire(upload: UploadSession) -> bool:
     """End an upload whose time is up. Return whether this call has."""
-    expired = _end(overdue().filter(pk=upload.pk), State.EXPIRED)
+    expired = bool(_end(overdue().filter(pk=upload.pk), State.EXPIRED))
     if expired:
         settle([upload.pk])
     return expired
@@ -703,7 +750,7 @@ def expire(upload: UploadSession) -> bool:
 def overdue(now: datetime | None = None) -> QuerySet[UploadSession]:
     """Return the uploads whose time is up."""
     return UploadSession.objects.filter(
-        state__in=(State.RECEIVING, State.FAILED),
+        state__in=WAITING_STATES,
         expires_at__lte=now or timezone.now(),
         claimed_at=None,
     )
@@ -712,30 +759,29 @@ def overdue(now: datetime | None = None) -> QuerySet[UploadSession]:
 def idle_since(moment: datetime) -> QuerySet[UploadSession]:
     """Return the unfinished uploads that nothing has come for since a moment."""
     return UploadSession.objects.filter(
-        state__in=(State.RECEIVING, State.FAILED), active_at__lt=moment, claimed_at=None
+        state__in=WAITING_STATES, active_at__lt=moment, claimed_at=None
     )
 
 
-def expire_all(rows: QuerySet[UploadSession], token: str) -> None:
-    """End uploads whose time is up, marked by a token in their lease; settles none."""
-    _end(rows, State.EXPIRED, lease=token)
+def expire_all(rows: QuerySet[UploadSession]) -> int:
+    """End uploads whose time is up and return how many; settle none of them."""
+    return _end(rows, State.EXPIRED)
 
 
 def _expire_if_overdue(upload: UploadSession) -> bool:
-    waits = upload.state in (State.RECEIVING, State.FAILED)
+    waits = upload.state in WAITING_STATES
     return waits and upload.expires_at <= timezone.now() and expire(upload)
 
 
-def _end(rows: QuerySet[UploadSession], state: State, **changes: Any) -> bool:
+def _end(rows: QuerySet[UploadSession], state: State, **changes: Any) -> int:
     now = timezone.now()
-    return bool(
-        rows.update(
-            state=state,
-            settled=False,
-            active_at=now,
-            expires_at=now + setting("TOMBSTONES_KEPT_FOR"),
-            **{"lease": "", **changes},
-        )
+    return rows.update(
+        state=state,
+        settled=False,
+        active_at=now,
+        expires_at=now + setting("TOMBSTONES_KEPT_FOR"),
+        lease="",
+        **changes,
     )
 
 
@@ -762,19 +808,33 @@ def settle(upload_ids: Iterable[uuid.UUID]) -> int:
     Return how many uploads are settled by this call. What cannot be done now stays
     undone for the next housekeeping.
     """
-    ended = UploadSession.objects.filter(
-        pk__in=list(upload_ids), settled=False, state__in=_SIGNALS
-    )
+    mine = _taken_to_settle(list(upload_ids))
+    ended = list(mine)
     lent = _lenders(upload.pk for upload in ended)
     done = [
-        upload for upload in ended if upload.pk not in lent and _drop_bytes(upload)
+        upload.pk for upload in ended if upload.pk not in lent and _drop_bytes(upload)
     ]
     Chunk.objects.filter(upload__in=done).delete()
-    for upload in done:
+    for upload in mine.filter(pk__in=done):
         signals.send_after_commit(_SIGNALS[State(upload.state)], upload)
-    return UploadSession.objects.filter(pk__in=[row.pk for row in done]).update(
-        settled=True
+    # What is gone has no file any more, and its name may one day be another one's.
+    kept = Case(When(state=State.COMPLETE, then=F("file")), default=Value(""))
+    return mine.filter(pk__in=done).update(settled=True, file=kept)
+
+
+def _taken_to_settle(upload_ids: list[uuid.UUID]) -> QuerySet[UploadSession]:
+    """Take those that have ended and that nobody else is settling; return them.
+
+    Who is killed while telling the listeners is followed by another one, who tells them
+    again: one that has heard nothing would be worse.
+    """
+    token, now = _token(), timezone.now()
+    rows = UploadSession.objects.filter(
+        pk__in=upload_ids, settled=False, state__in=_SIGNALS
     )
+    free = Q(lease="") | Q(active_at__lt=now - SETTLING_TAKES)
+    rows.filter(free).update(lease=token, active_at=now)
+    return rows.filter(lease=token)
 
 
 def _lenders(upload_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
@@ -807,7 +867,7 @@ def chunk_keys(store: Store, upload: UploadSession) -> list[str]:
 
 def _has_made_file(store: Store, upload: UploadSession) -> bool:
     """Tell whether the file under the upload's name is its own, and not only meant."""
-    if upload.completed_at:
+    if upload.completed_at or str(upload.pk) in upload.file.name:
         return True
     return store.is_published(upload.pk, upload.file.name, upload.length or 0)
 
@@ -828,10 +888,12 @@ def concatenate(
     copied; the parts cannot go before the file is assembled. Raise Incomplete for a part
     that is not full or has ended, and what ``open`` raises.
     """
-    new.length = sum(part.received for part in parts)
+    new.length = sum(part.length or 0 for part in parts)
     new.client_key = new.chunk_size = None
     policy.check_owner(owner)
     _check(new, owner, policy)
+    if any(part.storage != policy.storage for part in parts):
+        raise errors.Invalid("A part is kept in another storage.")
     upload = _row(owner, protocol, policy, new)
     with transaction.atomic(durable=True):
         _hold_parts(owner, {part.pk: part for part in parts})
@@ -968,6 +1030,10 @@ def _writer(
         writer.close()
         _tidy(store, upload)
         raise
+    else:
+        writer.close()
+        if upload.state == State.COMPLETE:
+            _tidy(store, upload)
     finally:
         writer.close()
 
@@ -1009,5 +1075,13 @@ def _written(writer: Writer, segment: Segment) -> Iterator[Place]:
     try:
         yield place
     except errors.UploadError:
-        writer.discard(place)
+        _discard(writer, place)
         raise
+
+
+def _discard(writer: Writer, place: Place) -> None:
+    """Drop what nobody wants; what cannot be dropped now is swept up later."""
+    try:
+        writer.discard(place)
+    except Exception:
+        log.warning("Could not drop %s", place, exc_info=True)

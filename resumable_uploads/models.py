@@ -79,6 +79,9 @@ class UploadSession(models.Model):
     metadata = models.JSONField(_("metadata"), default=dict, blank=True)
     length = models.BigIntegerField(_("size"), null=True)
     chunk_size = models.BigIntegerField(_("chunk size"), null=True)
+    # How many chunks the client makes of the file, where it is not the fewest: some
+    # give the rest to the last chunk, which is then longer than the others.
+    chunk_total = models.PositiveIntegerField(_("chunks in all"), null=True)
     declared_checksum = models.CharField(
         _("declared checksum"), max_length=160, blank=True
     )
@@ -178,13 +181,17 @@ class UploadSession(models.Model):
         """The number of the last chunk by the geometry, if that is known."""
         if self.length is None or not self.chunk_size:
             return None
+        if self.chunk_total:
+            return self.chunk_total - 1
         return max(self.length - 1, 0) // self.chunk_size
 
     def size_of(self, number: int) -> int | None:
         """Return how many bytes the chunk of a number must have, if that is known."""
         if self.length is None or not self.chunk_size:
             return self.chunk_size
-        return min(self.chunk_size, self.length - number * self.chunk_size)
+        if number == self.last_number:
+            return self.length - number * self.chunk_size
+        return self.chunk_size
 
     @cached_property
     def _numbers(self) -> list[int]:
