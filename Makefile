@@ -1,4 +1,4 @@
-# make run    the demo site on http://127.0.0.1:8000/  (PORT=, DATA_DIR=, HOST=)
+# make run    the demo site on http://127.0.0.1:8000/  (PORT=, DATA_DIR=, ADDRESS=)
 # make test   everything that must be true, in at most 20 minutes
 # `make help` lists the rest.
 
@@ -18,7 +18,7 @@ export DATA_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help run worker beat test check lint format types migrations js sqlite \
-	postgres browser node clean
+	postgres browser node messages clean
 
 help:
 	@echo "make run      serve the demo on http://127.0.0.1:$(PORT)/ (PORT=, DATA_DIR=)"
@@ -27,6 +27,7 @@ help:
 	@echo "make test     lint, types, and all tests on SQLite and PostgreSQL"
 	@echo "make lint     ruff, and whether the code is formatted"
 	@echo "make format   format the code"
+	@echo "make messages collect the sentences to be translated, and compile them"
 	@echo "make clean    remove the environment and caches; never DATA_DIR"
 
 # --- Serving ------------------------------------------------------------------------
@@ -97,7 +98,7 @@ migrations: $(VENV)/.test
 
 js: node
 	@if command -v node >/dev/null; then echo node --test tests/js; \
-		node --test $(JS_TESTS); fi
+		node --test --test-reporter=spec $(JS_TESTS); fi
 
 sqlite: $(VENV)/.test
 	DATABASE=sqlite $(PYTEST)
@@ -119,6 +120,13 @@ install = [ -n "$(APT_GET)" ] && echo "Installing Debian's $(1) ..." \
 	&& { apt-get install -y -qq $(1) >/dev/null \
 	|| { apt-get update -qq && apt-get install -y -qq $(1) >/dev/null; }; }
 missing = echo "$(1) is missing: the tests that need it are left out." >&2; [ -z "$$CI" ]
+
+messages: $(VENV)/.test
+	@command -v msgfmt >/dev/null || { $(call install,gettext); }
+	cd resumable_uploads && $(abspath $(BIN))/python ../manage.py makemessages \
+		--settings tests.settings --locale de --no-location --no-wrap --no-obsolete
+	cd resumable_uploads && $(abspath $(BIN))/python ../manage.py compilemessages \
+		--settings tests.settings
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Celery for the demo project: ``celery -A project worker`` and ``celery -A project beat``."""
+"""Celery for the demo: ``celery -A project worker`` and ``celery -A project beat``."""
 
 import os
 

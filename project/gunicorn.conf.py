@@ -6,12 +6,15 @@ arrived when a connection breaks.
 """
 
 import os
+import threading
 from pathlib import Path
+
+from gunicorn.workers.base import Worker
 
 wsgi_app = "project.wsgi:application"
 chdir = str(Path(__file__).resolve().parent.parent)
 
-bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
+bind = f"{os.environ.get('ADDRESS', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 worker_class = "gthread"
 workers = int(os.environ.get("WEB_WORKERS", "2"))
 threads = int(os.environ.get("WEB_THREADS", "8"))
@@ -31,3 +34,14 @@ control_socket_disable = True
 
 accesslog = os.environ.get("ACCESS_LOG") or None
 loglevel = os.environ.get("GUNICORN_LOG_LEVEL", "info")
+
+
+def worker_int(worker: Worker) -> None:
+    """After Ctrl-C, give requests two seconds to end by themselves.
+
+    gunicorn would wait for its threads as long as their clients send; an upload that is
+    cut here is resumed after the next start.
+    """
+    end = threading.Timer(2, os._exit, args=[0])
+    end.daemon = True
+    end.start()

@@ -1,4 +1,4 @@
-"""What `make run` does before the demo site is served: ``python -m project.prepare``."""
+"""What `make run` does before the demo is served: ``python -m project.prepare``."""
 
 import os
 import secrets

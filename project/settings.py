@@ -1,6 +1,6 @@
-"""Settings of the demo project: a laptop by default, production by environment variables.
+"""The demo's settings: a laptop by default, production by environment variables.
 
-Everything that is kept lies under DATA_DIR. docs/deployment.md lists the variables.
+Everything that is kept lies under DATA_DIR. docs/environment.md lists the variables.
 """
 
 import os

@@ -138,7 +138,9 @@ class Client:
         for the caller to send, or not.
         """
         sent = OCTETS | self.headers() | {"Content-Length": str(length)}
-        return RawRequest(self.host, self.port, method, path, sent | dict(headers or {}))
+        return RawRequest(
+            self.host, self.port, method, path, sent | dict(headers or {})
+        )
 
     def cut(
         self,

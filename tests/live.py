@@ -142,7 +142,9 @@ class LiveSite:
 
     def _is_up_or_gone(self) -> bool:
         assert self.process
-        return self.process.poll() is not None or _answers(self.url)
+        return self.process.poll() is not None or _answers(
+            f"{self.url}/uploads/limits/"
+        )
 
     def _write_settings(
         self, uploads: Mapping[str, Any], settings: Mapping[str, Any]

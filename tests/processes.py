@@ -69,7 +69,9 @@ def start(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **as_user,
+            user=user,
+            group=pwd.getpwnam(user).pw_gid if user else None,
+            extra_groups=[] if user else None,
         )
     _never_forgotten.append(process)
     begun = psutil.Process(process.pid).create_time()
@@ -96,19 +98,20 @@ def kill(process: subprocess.Popen[bytes]) -> int:
         os.killpg(process.pid, signal.SIGKILL)
     (run_dir() / "processes" / str(process.pid)).unlink(missing_ok=True)
     status = process.wait()
-    wait_for(lambda: all(map(_is_gone, family)), 10, "the whole group is gone")
+    wait_for(lambda: all(map(is_gone, family)), 10, "the whole group is gone")
     return status
 
 
-def _children(pid: int) -> list[psutil.Process]:
+def _children(pid: int) -> list[int]:
     with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).children(recursive=True)
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
     return []
 
 
-def _is_gone(process: psutil.Process) -> bool:
+def is_gone(pid: int) -> bool:
+    """Is a process dead, whether or not its parent has noticed?"""
     with contextlib.suppress(psutil.NoSuchProcess):
-        return process.status() == psutil.STATUS_ZOMBIE
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     return True
 
 

@@ -123,7 +123,7 @@ def _open_to_all(folder: Path) -> bool:
 
 
 def _copy_postgres(package: Path) -> Path:
-    """Copy the server to where its user can read it (an environment may be in /root)."""
+    """Copy the server to where its user can read it: an environment may be in /root."""
     target = processes.run_dir() / "postgres-binaries"
     for folder in (package, package.with_suffix(".libs")):
         shutil.copytree(folder, target / folder.name)
@@ -133,7 +133,9 @@ def _copy_postgres(package: Path) -> Path:
 def _package(name: str) -> str:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
-        raise RuntimeError(f"The package {name} is not installed: see requirements.txt.")
+        raise RuntimeError(
+            f"The package {name} is not installed: see requirements.txt."
+        )
     return str(Path(spec.origin).parent)
 
 

@@ -20,6 +20,8 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*
 
 def tracked_files() -> list[Path]:
     """Return the files of the repository, those included that are not yet added."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is not a clone")
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -53,6 +55,18 @@ def test_no_setting_is_documented_that_does_not_exist():
     text = (ROOT / "docs" / "settings.md").read_text()
     rows = re.findall(r"^(?:\| *|#+ *)`([A-Z][A-Z_]+)`", text, re.MULTILINE)
     assert set(rows) - set(conf.DEFAULTS) == set()
+
+
+def environment_variables() -> set[str]:
+    """Return the names that the demo project looks up in its environment."""
+    reads = r'(?:environ\.get\(|environ\[|flag\(|words\()"([A-Z_]+)"'
+    sources = [path.read_text() for path in (ROOT / "project").glob("*.py")]
+    return {name for source in sources for name in re.findall(reads, source)}
+
+
+@pytest.mark.parametrize("name", sorted(environment_variables()))
+def test_every_environment_variable_is_documented(name):
+    assert f"`{name}`" in (ROOT / "docs" / "environment.md").read_text()
 
 
 def test_the_commands_of_the_readme_are_in_the_makefile():
