@@ -47,6 +47,9 @@ def assemble(upload_id: uuid.UUID | str) -> bool:
     if not _claim(upload_id, lease):
         return False
     upload = UploadSession.objects.get(pk=upload_id)
+    if upload.attempts > setting("ASSEMBLY_ATTEMPTS"):
+        _note_failure(upload, errors.StorageUnavailable("Its assembly dies each time."))
+        return False
     try:
         with _signs_of_life(upload):
             _assemble(upload)
@@ -56,7 +59,9 @@ def assemble(upload_id: uuid.UUID | str) -> bool:
         engine.reject(upload, lease, refusal)
         return False
     except Exception as error:
-        _note_failure(upload, error)
+        if not _note_failure(upload, error):
+            log.info("Upload %s has ended meanwhile", upload.pk, exc_info=True)
+            return False
         raise
     engine.settle([upload.pk])
     return True
@@ -97,14 +102,17 @@ def _assemble(upload: UploadSession) -> None:
     pieces = [Piece(Place(chunk.key, chunk.start), chunk.size) for chunk in chunks]
     with _joined(store, upload, pieces) as whole:
         checksum = _looked_at(upload, policy, whole, checksum)
-        name = _planned_name(upload, policy, store)
-        _note_plan(upload, name, checksum)
-        name = whole.publish(name)
+        planned = _planned_name(upload, policy, store)
+        _note_plan(upload, planned, checksum)
+        name = whole.publish(planned)
         try:
             _complete(upload, name, checksum)
         except LeaseLost:
             _take_back(upload, store, name)
             raise
+        if name != planned and str(upload.pk) in planned:
+            # A worker that woke up late was quicker, and has left its file to us.
+            _take_back(upload, store, planned)
 
 
 def _checked(upload: UploadSession, chunks: list[Chunk]) -> str:
@@ -212,8 +220,8 @@ def _take_back(upload: UploadSession, store: Store, name: str) -> None:
         store.delete_file(upload.pk, name)
 
 
-def _note_failure(upload: UploadSession, error: Exception) -> None:
-    log.exception("Upload %s could not be assembled", upload.pk)
+def _note_failure(upload: UploadSession, error: Exception) -> bool:
+    """Write down why an assembly has failed, if it was still its upload's."""
     known = isinstance(error, errors.UploadError)
     now = timezone.now()
     exhausted = upload.attempts >= setting("ASSEMBLY_ATTEMPTS")
@@ -226,9 +234,12 @@ def _note_failure(upload: UploadSession, error: Exception) -> None:
         retry_at=None if exhausted else now + back_off(upload.attempts),
         expires_at=get_policy(upload.policy).expiry(upload.created_at, now),
     )
+    if noted:
+        log.error("Upload %s could not be assembled", upload.pk, exc_info=error)
     if noted and exhausted:
         upload = UploadSession.objects.get(pk=upload.pk)
         signals.send_after_commit(signals.upload_failed, upload)
+    return bool(noted)
 
 
 def back_off(attempts: int) -> timedelta:

@@ -64,20 +64,23 @@ class Segment:
             self.size += len(block)
             self.checksum = checksum(block, self.checksum)
             yield block
+            if self._when_idle and self._body.paused:
+                return
 
 
 class Body:
     """What one request brings.
 
     ``length`` is what it announced in bytes, or None; ``received`` what has come so
-    far; ``ended`` whether nothing more will come; ``truncated`` whether that end came
-    too early.
+    far; ``ended`` whether nothing more will come; ``paused`` whether the line was idle
+    just now; ``truncated`` whether the end came too early.
     """
 
     def __init__(self, source: Source, expected: Mapping[str, bytes] | None = None):
         self.length = source.length
         self.received = 0
         self.ended = self.length == 0
+        self.paused = False
         self.expected = dict(expected or {})
         self._source = source
         self._digests = {name: DIGESTS[name]() for name in self.expected if name in DIGESTS}
@@ -90,6 +93,16 @@ class Body:
         if self.length is not None:
             return self.ended and self.received < self.length
         return self.ended and getattr(self._source, "broken", False)
+
+    @property
+    def left(self) -> int | None:
+        """How many bytes are still announced, or None where that is not known."""
+        return None if self.length is None else self.length - self.received
+
+    def skip(self, size: int) -> None:
+        """Read and drop bytes that are known already."""
+        while size > 0 and not self.ended:
+            size -= len(self._block(size))
 
     def segment(self, at_most: int) -> Segment:
         """Return the next stretch of at most so many bytes.
@@ -136,7 +149,8 @@ class Body:
         deadline = None if patience is None else time.monotonic() + patience
         self._stall_timeout = min(self._stall_timeout, patience or self._stall_timeout)
         while at_most > 0 and not self.ended:
-            at_most -= len(self._block(at_most))
+            # Not a buffer full: a client that dribbles would never let it get there.
+            at_most -= self._read(_buffer()[:at_most], may_pause=False)
             if deadline is not None and time.monotonic() > deadline:
                 return
 
@@ -147,6 +161,7 @@ class Body:
         """Read until the buffer is full, the body over, or the line idle."""
         view = _buffer()[:at_most]
         filled = 0
+        self.paused = False
         while filled < len(view) and not self.ended:
             size = self._read(view[filled:], may_pause or filled > 0)
             if not size:
@@ -162,6 +177,7 @@ class Body:
                 size = self._source.readinto(view, self._patience)
             except Idle:
                 if may_pause:
+                    self.paused = True
                     return 0
                 if time.monotonic() < deadline:
                     continue

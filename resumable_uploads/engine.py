@@ -26,6 +26,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import (
     BigIntegerField,
     Case,
+    CharField,
     F,
     Max,
     Q,
@@ -311,6 +312,23 @@ def find(owner: Owner, upload_id: Any) -> UploadSession:
     return upload
 
 
+def find_by_key(owner: Owner, protocol: str, client_key: str) -> UploadSession | None:
+    """Return the owner's upload with a client key: the open one, or one completed.
+
+    A completed one counts for as long as an unfinished one would be kept.
+    """
+    uploads = UploadSession.objects.filter(
+        owner=owner.key, protocol=protocol, client_key=client_key
+    ).exclude(owner="")
+    upload = uploads.filter(state__in=(*OPEN_STATES, State.COMPLETE)).last()
+    if upload is None or _expire_if_overdue(upload):
+        return None
+    if upload.completed_at:
+        kept_for = get_policy(upload.policy).lifetime
+        return upload if timezone.now() - upload.completed_at < kept_for else None
+    return upload
+
+
 def refreshed(upload: UploadSession) -> UploadSession:
     """Return the upload as it is now. Raise NotFound where its row is gone."""
     found = UploadSession.objects.filter(pk=upload.pk).first()
@@ -347,7 +365,7 @@ def append(upload: UploadSession, offset: int, body: Body) -> UploadSession:
     store = store_for(upload.storage)
     with _nudged_if_full(upload), _writer(store, upload, offset, None) as writer:
         _take_lease(upload, offset)
-        if body.length is not None and offset + body.length > room:
+        if body.left is not None and offset + body.left > room:
             raise errors.TooLarge(max_size=room)
         while not body.ended:
             _append_segment(upload, writer, body, room, policy)
@@ -360,7 +378,7 @@ def append(upload: UploadSession, offset: int, body: Body) -> UploadSession:
 
 def _is_empty_repeat(upload: UploadSession, offset: int, body: Body) -> bool:
     full = upload.state in FULL_STATES
-    return full and body.length == 0 and offset == upload.length
+    return full and body.left == 0 and offset == upload.length
 
 
 def _take_lease(upload: UploadSession, offset: int) -> None:
@@ -637,6 +655,31 @@ def _end_if_full(upload: UploadSession) -> None:
         upload.state = State.ASSEMBLING
 
 
+def reshape(upload: UploadSession, chunk_total: int | None) -> None:
+    """Correct the number of chunks, once a chunk tells which geometry it is.
+
+    Chunks recorded under another idea of it are forgotten: the client sends theirs
+    again. Raise NotReceiving, Gone or NotFound.
+    """
+    if upload.chunk_total == chunk_total:
+        return
+    with transaction.atomic(durable=True):
+        if not _receiving(upload).update(chunk_total=chunk_total):
+            _check_receiving(refreshed(upload))
+        upload.chunk_total = chunk_total
+        misfits = [
+            chunk
+            for chunk in Chunk.objects.filter(upload=upload.pk).order_by("-number")[:2]
+            if chunk.number > (upload.last_number or 0)
+            or chunk.size != upload.size_of(chunk.number)
+        ]
+        _receiving(upload).update(
+            received=F("received") - sum(chunk.size for chunk in misfits),
+            chunk_count=F("chunk_count") - len(misfits),
+        )
+        Chunk.objects.filter(pk__in=[chunk.pk for chunk in misfits]).delete()
+
+
 # finish
 
 
@@ -818,7 +861,11 @@ def settle(upload_ids: Iterable[uuid.UUID]) -> int:
     for upload in mine.filter(pk__in=done):
         signals.send_after_commit(_SIGNALS[State(upload.state)], upload)
     # What is gone has no file any more, and its name may one day be another one's.
-    kept = Case(When(state=State.COMPLETE, then=F("file")), default=Value(""))
+    kept = Case(
+        When(state=State.COMPLETE, then=F("file")),
+        default=Value(""),
+        output_field=CharField(),
+    )
     return mine.filter(pk__in=done).update(settled=True, file=kept)
 
 
@@ -845,10 +892,10 @@ def _lenders(upload_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
 
 def _drop_bytes(upload: UploadSession) -> bool:
     """Release an ended upload's chunks, and its file if it is not complete."""
-    store = store_for(upload.storage)
     try:
         with translated_errors():
-            if upload.is_gone and upload.file and _has_made_file(store, upload):
+            store = store_for(upload.storage)
+            if upload.is_gone and has_made_file(store, upload):
                 store.delete_file(upload.pk, upload.file.name)
             store.release(upload.pk, chunk_keys(store, upload))
     except errors.StorageUnavailable:
@@ -865,8 +912,10 @@ def chunk_keys(store: Store, upload: UploadSession) -> list[str]:
     return list(chunks.values_list("key", flat=True))
 
 
-def _has_made_file(store: Store, upload: UploadSession) -> bool:
+def has_made_file(store: Store, upload: UploadSession) -> bool:
     """Tell whether the file under the upload's name is its own, and not only meant."""
+    if not upload.file:
+        return False
     if upload.completed_at or str(upload.pk) in upload.file.name:
         return True
     return store.is_published(upload.pk, upload.file.name, upload.length or 0)

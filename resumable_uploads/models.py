@@ -155,6 +155,12 @@ class UploadSession(models.Model):
             models.Index("state", "expires_at", name="resumable_uploads_expiry"),
             models.Index("owner", "created_at", name="resumable_uploads_by_owner"),
             models.Index(
+                "owner",
+                "client_key",
+                name="resumable_uploads_key",
+                condition=Q(client_key__isnull=False),
+            ),
+            models.Index(
                 "state",
                 name="resumable_uploads_unsettled",
                 condition=Q(state__in=END_STATES, settled=False),

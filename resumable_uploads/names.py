@@ -1,4 +1,4 @@
-"""Names that clients give to files: data, made presentable, never a path as they are."""
+"""Names that clients give to files: data, made presentable; never used as a path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SEPARATORS = re.compile(r'[<>:"/\\|?*\s]+')
 # Django's own storages drop these without asking, and then refuse an empty name.
 _NOT_IN_STORAGE_NAMES = re.compile(r"[^-\w.]+")
 _WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
-_TOKEN = r"[A-Za-z0-9!#$&^_.+-]{1,127}"
+_TOKEN = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(?: *;[ -~]*)?")
 
 
@@ -90,7 +90,7 @@ def _trimmed(text: str) -> str:
 
 
 def _storable(text: str) -> str:
-    return _NOT_IN_STORAGE_NAMES.sub("", _SEPARATORS.sub("_", text)).strip("._")
+    return _NOT_IN_STORAGE_NAMES.sub("", _SEPARATORS.sub("_", text)).strip("._-")
 
 
 def _split(name: str) -> tuple[str, str, str]:

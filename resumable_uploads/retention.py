@@ -27,8 +27,6 @@ from .stores import Store, store_for
 
 log = logging.getLogger(__name__)
 
-# Who has just ended an upload settles it at once; after this long, somebody else does.
-SETTLING_TAKES = timedelta(minutes=1)
 # A folder without a row has lost it for good; this only spares clocks and replicas.
 ORPHANS_ARE_OLDER_THAN = timedelta(hours=1)
 RESEND_AT_MOST = 1000
@@ -60,8 +58,8 @@ def purge(
     if dry_run:
         return Purged(idle.count(), _forgettable().count(), _unsettled().count())
     return Purged(
-        expired=sum(islice(_each(idle, size, _expire_batch), at_most)),
-        forgotten=sum(islice(_each(_forgettable(), size, _forget_batch), at_most)),
+        expired=_in_batches(idle, size, at_most, _expire_batch),
+        forgotten=_in_batches(_forgettable(), size, at_most, _forget_batch),
         settled=settle_left_overs(size),
     )
 
@@ -69,26 +67,28 @@ def purge(
 def _idle(older_than: timedelta | None) -> QuerySet[UploadSession]:
     if older_than is None:
         return engine.overdue()
-    return engine.idle_since(timezone.now() - older_than)
+    return engine.overdue() | engine.idle_since(timezone.now() - older_than)
 
 
-def _each(rows: QuerySet[UploadSession], size: int, verb: Any) -> Iterator[int]:
-    """Yield 1 for each upload that a verb has been done to, batch after batch."""
-    while True:
-        batch = list(rows.values_list("pk", flat=True)[:size])
+def _in_batches(
+    rows: QuerySet[UploadSession], size: int, at_most: int | None, verb: Any
+) -> int:
+    """Do a verb to all uploads, batch after batch; return to how many it was done."""
+    total = 0
+    while at_most is None or total < at_most:
+        wanted = size if at_most is None else min(size, at_most - total)
+        batch = list(rows.values_list("pk", flat=True)[:wanted])
         done = verb(batch, rows) if batch else 0
-        yield from (1 for _ in range(done))
-        if len(batch) < size or not done:
-            return
+        total += done
+        if len(batch) < wanted or not done:
+            break
+    return total
 
 
 def _expire_batch(batch: list[uuid.UUID], rows: QuerySet[UploadSession]) -> int:
-    token = uuid.uuid4().hex
-    engine.expire_all(rows.filter(pk__in=batch), token)
-    ended = UploadSession.objects.filter(pk__in=batch, lease=token)
-    pks = list(ended.values_list("pk", flat=True))
-    engine.settle(pks)
-    return len(pks)
+    expired = engine.expire_all(rows.filter(pk__in=batch))
+    engine.settle(batch)
+    return expired
 
 
 def _forgettable() -> QuerySet[UploadSession]:
@@ -99,17 +99,16 @@ def _forgettable() -> QuerySet[UploadSession]:
 
 
 def _forget_batch(batch: list[uuid.UUID], rows: QuerySet[UploadSession]) -> int:
-    with transaction.atomic():
-        gone = rows.filter(pk__in=batch)
-        # Their chunks went when they were settled; nothing cascades from here.
-        return gone._raw_delete(gone.db)
+    # Other apps may refer to uploads, so that their on_delete has to be heeded.
+    _, by_model = rows.filter(pk__in=batch).delete()
+    return by_model.get(UploadSession._meta.label, 0)
 
 
 def _unsettled() -> QuerySet[UploadSession]:
     return UploadSession.objects.filter(
         state__in=END_STATES,
         settled=False,
-        active_at__lt=timezone.now() - SETTLING_TAKES,
+        active_at__lt=timezone.now() - engine.SETTLING_TAKES,
     )
 
 
@@ -194,13 +193,19 @@ def forget_bytes(sender: Any, instance: UploadSession, **kwargs: Any) -> None:
 
     The file of a complete upload goes as well, unless another model has claimed it.
     """
-    store = store_for(instance.storage)
-    keys = engine.chunk_keys(store, instance)
-    with_file = instance.completed_at and not instance.claimed_at
+    if instance.is_gone and instance.settled:
+        return
+    # First of all the row: a chunk that is just being recorded comes before the end of
+    # it, or finds it gone.
+    rows = UploadSession.objects.filter(pk=instance.pk)
+    rows.update(lease="")
+    upload = rows.first() or instance
+    store = store_for(upload.storage)
+    keys = engine.chunk_keys(store, upload)
 
     def drop() -> None:
-        store.release(instance.pk, keys)
-        if with_file and instance.file.name:
-            store.delete_file(instance.pk, instance.file.name)
+        if not upload.claimed_at and engine.has_made_file(store, upload):
+            store.delete_file(upload.pk, upload.file.name)
+        store.release(upload.pk, keys)
 
     transaction.on_commit(drop, robust=True)

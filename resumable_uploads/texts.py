@@ -68,6 +68,7 @@ SENTENCES = {
     "refused_too_many_files": _("“{name}” was left out: at most {max} files."),
     "refused_already_listed": _("“{name}” is already in the list."),
     "refused": _("“{name}” was not accepted. {detail}"),
+    "refused_more": _("Files that were not accepted besides these: {count}."),
     # Why an upload waits or failed; what the server says itself comes first.
     "error": _("Something went wrong ({code})."),
     "error_network": _("The connection was lost."),

@@ -17,7 +17,9 @@ def _routes(path: str, view: type[UploadView], name: str) -> list[URLPattern]:
     handler = view.as_view()
     if not path:
         return [re_path(r"^$", handler, name=name)]
-    return [re_path(rf"^{path}/$", handler, name=name), re_path(rf"^{path}$", handler)]
+    # Described once is enough.
+    twin = view.as_view(schema=None)
+    return [re_path(rf"^{path}/$", handler, name=name), re_path(rf"^{path}$", twin)]
 
 
 _UPLOAD = r"(?P<upload_id>[^/]+)"

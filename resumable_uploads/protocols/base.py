@@ -7,6 +7,7 @@ and writes the answer; its ``status_codes`` translate the engine's errors.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -174,7 +175,7 @@ class UploadView(APIView):
         if isinstance(exc, PermissionDenied):
             exc = exceptions.PermissionDenied()
         if isinstance(exc, exceptions.ParseError):
-            exc = exceptions.ParseError(exc.detail, errors.Invalid.code)
+            exc = exceptions.ParseError(str(exc.detail), errors.Invalid.code)
         if not isinstance(exc, exceptions.APIException):
             return None
         codes = exc.get_codes()
@@ -195,7 +196,7 @@ class UploadView(APIView):
         if getattr(exc, "auth_header", None):
             answer["WWW-Authenticate"] = exc.auth_header
         if getattr(exc, "wait", None):
-            answer["Retry-After"] = str(int(exc.wait) + 1)
+            answer["Retry-After"] = str(math.ceil(exc.wait))
         elif status == 503:
             answer["Retry-After"] = str(RETRY_AFTER)
         answer.exception = True

@@ -103,7 +103,7 @@ class Stretch(Iterator[bytes]):
 
     def __init__(self, upload: UploadSession, first: int, end: int) -> None:
         with translated_errors():
-            self._file = upload.file.storage.open(upload.file.name, "rb")
+            self._file = upload.file.storage.open(str(upload.file.name), "rb")
             skip(self._file, first)
         self._left = end - first
 

@@ -114,7 +114,11 @@ class UploadPagination(CursorPagination):
     def decode_cursor(self, request: Request) -> Any:
         """Return the cursor of a request. Raise NotFound for one not made here."""
         cursor = super().decode_cursor(request)
-        if cursor and cursor.position is not None and not _is_time(cursor.position):
+        if (
+            cursor
+            and cursor.position is not None
+            and not _is_time(str(cursor.position))
+        ):
             raise exceptions.NotFound(self.invalid_cursor_message)
         return cursor
 

@@ -7,11 +7,12 @@ is correct on every storage; subclasses are only quicker.
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -55,7 +56,12 @@ class Writer:
     def write(self, blocks: Iterable[memoryview]) -> Place:
         """Store the blocks and return where. Nobody else is writing there."""
         key = f"{self.store.folder(self.upload_id)}/{uuid.uuid4().hex}"
-        return Place(self.store.staging.save(key, BlockFile(blocks, key)))
+        try:
+            return Place(self.store.staging.save(key, BlockFile(blocks, key)))
+        except BaseException:
+            with suppress(Exception):
+                self.store.staging.delete(key)
+            raise
 
     def discard(self, place: Place) -> None:
         """Drop what ``write`` stored and nobody wants."""
@@ -83,7 +89,8 @@ class Whole:
 
     def publish(self, name: str) -> str:
         """Make the whole a file of the final storage; return the name it got."""
-        return self.store.final.save(name, self.open())
+        with self.open() as file:
+            return self.store.final.save(name, file)
 
     def close(self) -> None:
         """Let go of what was opened."""
@@ -133,6 +140,9 @@ class Store:
         keys = {key for key in keys if key.startswith(f"{folder}/")}
         for key in keys | {f"{folder}/{name}" for name in self._listed(folder)[1]}:
             self.staging.delete(key)
+        # Where folders are real; elsewhere there is nothing to be deleted.
+        with suppress(Exception):
+            self.staging.delete(folder)
 
     def delete_file(self, upload_id: uuid.UUID, name: str) -> None:
         """Delete the finished file of an upload."""
@@ -179,11 +189,16 @@ class BlockFile(File):
 
     def __init__(self, blocks: Iterable[memoryview], name: str) -> None:
         super().__init__(None, name)
-        self._blocks = iter(blocks)
+        self._blocks = self._begin(blocks)
+        self._has_begun = False
         self._rest = b""
 
     def __bool__(self) -> bool:
         return True
+
+    def _begin(self, blocks: Iterable[memoryview]) -> Iterator[memoryview]:
+        self._has_begun = True
+        yield from blocks
 
     def chunks(self, chunk_size: int | None = None) -> Iterator[bytes]:
         for block in self._blocks:
@@ -200,6 +215,15 @@ class BlockFile(File):
         self._rest = bytes(data[end:])
         return bytes(data[:end])
 
+    def seekable(self) -> bool:
+        return False
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        """Stay at the start, which some storages ask for before they begin."""
+        if position or whence or self._has_begun:
+            raise io.UnsupportedOperation("The bytes come only once.")
+        return 0
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -212,15 +236,18 @@ class JoinedFile(File):
         self._store = store
         self._pieces = [piece for piece in pieces if piece.size]
         self.size = sum(piece.size for piece in pieces)
-        self.seek(0)
+        self._position = 0
+        self._stream: IO[bytes] | None = None
 
     def __bool__(self) -> bool:
         return True
 
     def seek(self, position: int, whence: int = 0) -> int:
-        position += {0: 0, 1: getattr(self, "_position", 0), 2: self.size}[whence]
+        position += {0: 0, 1: self._position, 2: self.size}[whence]
+        if position < 0:
+            raise ValueError("There is nothing before the start.")
+        self._close_stream()
         self._position = position
-        self._stream: IO[bytes] | None = None
         return position
 
     def seekable(self) -> bool:
@@ -228,6 +255,10 @@ class JoinedFile(File):
 
     def readable(self) -> bool:
         return True
+
+    @property
+    def closed(self) -> bool:
+        return False
 
     def tell(self) -> int:
         return self._position
@@ -241,9 +272,9 @@ class JoinedFile(File):
         while data := self.read(chunk_size or BLOCK):
             yield data
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         wanted = self.size - self._position
-        wanted = wanted if size < 0 else min(size, wanted)
+        wanted = wanted if size is None or size < 0 else min(size, wanted)
         parts = []
         while wanted > 0:
             parts.append(self._read_some(wanted))

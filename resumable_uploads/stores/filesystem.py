@@ -28,9 +28,13 @@ from ..conf import setting
 from .base import BLOCK, Piece, Place, Store, Whole, Writer, as_uuid
 
 DATA = "data"
+# Where there are no hard links: says to which path the file has been moved.
+MOVED = "moved"
 # Seconds between attempts to lock a file that is to be finished.
 LOCK_WAITS = (0.005, 0.02, 0.05, 0.1)
 COPY_STEP = 64 * 1024 * 1024
+# How often a name may be taken by somebody else just before it is used.
+NAME_TRIES = 20
 
 # struct flock of 64-bit Linux: type, whence, start, length, pid.
 _FLOCK = struct.Struct("@hhqqi4x")
@@ -148,11 +152,11 @@ class FilesystemWhole(Whole):
     def publish(self, name: str) -> str:
         final = self.store.final
         assert isinstance(final, FileSystemStorage)
-        self._prepare(final)
-        while True:
+        for _ in range(NAME_TRIES):
             name = final.get_available_name(name)
             path = Path(final.path(name))
             make_folders(path.parent, final.directory_permissions_mode)
+            self._prepare(final)
             try:
                 self._link(path)
             except FileExistsError:
@@ -160,14 +164,23 @@ class FilesystemWhole(Whole):
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                return super().publish(name)
+                break
             sync_folder(path.parent)
             return name.replace("\\", "/")
+        # Another file system, or a storage that gives out names that are taken.
+        return super().publish(name)
 
     def close(self) -> None:
         os.close(self._fd)
+        if self._path.name != DATA:
+            self._path.unlink(missing_ok=True)
 
     def _prepare(self, final: FileSystemStorage) -> None:
+        """Give the file the mode and the group that the storage gives to its files."""
+        group = os.stat(final.location).st_gid
+        if os.fstat(self._fd).st_gid != group:
+            with contextlib.suppress(PermissionError):
+                os.fchown(self._fd, -1, group)
         if final.file_permissions_mode is not None:
             os.fchmod(self._fd, final.file_permissions_mode)
         if setting("FSYNC") != "never":
@@ -181,6 +194,8 @@ class FilesystemWhole(Whole):
             if error.errno not in _NO_LINKS:
                 raise
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            # Who comes after a death here has to know whose file it is.
+            self._path.with_name(MOVED).write_text(str(path))
             os.replace(self._path, path)
 
 
@@ -226,16 +241,29 @@ class FilesystemStore(Store):
         """
         path = self.path(self.folder(upload_id)) / DATA
         fd = open_file(path, os.O_RDWR | os.O_CREAT)
+        if self._is_moved(path, pieces) or not lock_soon(fd):
+            os.close(fd)
+            path = path.with_name(f"{uuid.uuid4().hex}.whole")
+            fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        whole = FilesystemWhole(self, upload_id, path, fd)
         try:
-            if not lock_soon(fd):
-                os.close(fd)
-                path = path.with_name(f"{uuid.uuid4().hex}.whole")
-                fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             self._fill(fd, path, pieces)
         except BaseException:
-            os.close(fd)
+            whole.close()
             raise
-        return FilesystemWhole(self, upload_id, path, fd)
+        return whole
+
+    def _is_moved(self, path: Path, pieces: Sequence[Piece]) -> bool:
+        """Tell whether a piece lies in a file, but not where it belongs.
+
+        To bring it there could overwrite the next one.
+        """
+        position = 0
+        for piece in pieces:
+            if self.path(piece.place.key) == path and piece.place.start != position:
+                return True
+            position += piece.size
+        return False
 
     def _fill(self, fd: int, path: Path, pieces: Sequence[Piece]) -> None:
         position = 0
@@ -269,7 +297,7 @@ class FilesystemStore(Store):
         if any(os.path.samestat(found, entry.stat()) for entry in scan(folder)):
             return True
         # Without hard links the data file itself has been moved there.
-        return found.st_size == size and not (folder / DATA).exists()
+        return found.st_size == size and is_text(folder / MOVED, self.final.path(name))
 
     def release(self, upload_id: uuid.UUID, keys: Iterable[str] = ()) -> None:
         shutil.rmtree(self.path(self.folder(upload_id)), ignore_errors=True)
@@ -302,6 +330,14 @@ def open_file(path: Path, flags: int) -> int:
     except FileNotFoundError:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(path, flags, 0o666)
+
+
+def is_text(path: Path, text: str) -> bool:
+    """Tell whether a file is there and holds just this text."""
+    try:
+        return path.read_text() == text
+    except OSError:
+        return False
 
 
 def write_blocks(fd: int, blocks: Iterable[memoryview], position: int) -> int:

@@ -32,6 +32,7 @@ export const MESSAGES = Object.freeze({
   retry_now: "Try now",
   cancel: "Cancel",
   remove: "Remove",
+  clear: "Clear",
   download: "Download",
   discard: "Discard",
   choose_again: "Choose the file",
@@ -62,6 +63,7 @@ export const MESSAGES = Object.freeze({
   refused_too_many_files: "“{name}” was left out: at most {max} files.",
   refused_already_listed: "“{name}” is already in the list.",
   refused: "“{name}” was not accepted. {detail}",
+  refused_more: "Files that were not accepted besides these: {count}.",
 
   // Why an upload waits or failed; what the server says itself comes first.
   error: "Something went wrong ({code}).",

@@ -38,8 +38,8 @@ export function retryAfterSeconds(value, now = Date.now()) {
 
 /**
  * @typedef {{round: number, probing: boolean}} Pass
- * @typedef {{onLine: boolean, listen: (event: string, call: () => void) => void}}
- *   Network
+ * @typedef {{onLine: boolean, listen: (event: string, call: () => void,
+ *   signal: AbortSignal) => void}} Network
  */
 
 /** @type {Network} */
@@ -47,7 +47,7 @@ const BROWSER = {
   get onLine() {
     return globalThis.navigator?.onLine ?? true;
   },
-  listen: (event, call) => globalThis.addEventListener?.(event, call),
+  listen: (event, call, signal) => globalThis.addEventListener?.(event, call, { signal }),
 };
 
 /**
@@ -55,6 +55,7 @@ const BROWSER = {
  * a growing pause; the others wait. "change" events tell of trouble and of its end.
  */
 export class Line extends EventTarget {
+  #closing = new AbortController();
   #failures = 0;
   #round = 0;
   #probing = false;
@@ -77,8 +78,9 @@ export class Line extends EventTarget {
     this.troubledSince = /** @type {number | null} */ (null);
     /** When the line is tried next, in milliseconds since 1970. */
     this.nextTry = 0;
-    this.network.listen("online", () => this.tryNow());
-    this.network.listen("offline", () => this.#tell());
+    const { signal } = this.#closing;
+    this.network.listen("online", () => this.tryNow(), signal);
+    this.network.listen("offline", () => this.#tell(), signal);
   }
 
   /** Is the line in trouble? */
@@ -112,6 +114,11 @@ export class Line extends EventTarget {
     } finally {
       if (pass.probing) this.#endProbe();
     }
+  }
+
+  /** Listen to the browser no longer. */
+  close() {
+    this.#closing.abort();
   }
 
   /** End the pause before the next try. */

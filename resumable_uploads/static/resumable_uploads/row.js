@@ -16,6 +16,14 @@ const MAIN_ACTION = {
   [State.FAILED]: "retry",
 };
 
+/** What the last button does; it cancels in the other states. */
+/** @type {Record<string, string>} */
+const END_ACTION = {
+  [State.COMPLETE]: "clear",
+  [State.CANCELLED]: "clear",
+  [State.FAILED]: "remove",
+};
+
 const OVER = [State.COMPLETE, State.CANCELLED];
 
 export class Row {
@@ -95,7 +103,7 @@ export class Row {
     const bar = /** @type {HTMLProgressElement | null} */ (this.#part("bar"));
     if (!bar) return;
     const { size, sent } = this.upload;
-    bar.hidden = OVER.includes(state);
+    bar.hidden = OVER.includes(state) || (state === State.FAILED && sent === 0);
     // Without a value the bar is an "it works, nobody knows how long".
     if (state === State.PROCESSING) bar.removeAttribute("value");
     else bar.value = size ? sent / size : 0;
@@ -111,10 +119,11 @@ export class Row {
 
   /** @param {string} state */
   #buttons(state) {
-    const focused = this.element.contains(document.activeElement);
+    // Looked up before: Chromium takes the focus from what is hidden when next asked.
+    const focused = /** @type {HTMLElement | null} */ (document.activeElement);
     this.#button("main", MAIN_ACTION[state]);
-    this.#button("end", [...OVER, State.FAILED].includes(state) ? "remove" : "cancel");
-    if (focused) this.#keepFocus();
+    this.#button("end", END_ACTION[state] ?? "cancel");
+    if (focused?.hidden && this.element.contains(focused)) this.#handOverFocus();
   }
 
   /**
@@ -134,10 +143,8 @@ export class Row {
   }
 
   /** A hidden button cannot hold the focus: hand it to the other one. */
-  #keepFocus() {
-    const active = /** @type {HTMLElement} */ (document.activeElement);
-    const end = /** @type {HTMLElement | null} */ (this.#part("end"));
-    if (active.hidden && end) end.focus();
+  #handOverFocus() {
+    /** @type {HTMLElement | null} */ (this.#part("end"))?.focus();
   }
 
   #download() {

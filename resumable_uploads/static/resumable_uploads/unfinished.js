@@ -47,6 +47,9 @@ export class UnfinishedList {
     const name = item.relativePath || item.name;
     fill(element, "name", name);
     fill(element, "facts", this.#facts(item));
+    const bar = element.querySelector("progress");
+    if (bar) bar.value = item.size ? item.received / item.size : 0;
+    bar?.setAttribute("aria-label", this.words.say("progress_of", { name }));
     for (const button of element.querySelectorAll("[data-ru-action]")) {
       const action = button.textContent?.trim();
       button.setAttribute("aria-label", this.words.say("action_on", { action, name }));

@@ -245,7 +245,7 @@ export class FileUpload {
       filename: this.name,
       size: this.size,
       content_type: this.file.type,
-      relative_path: this.relativePath,
+      relative_path: folderOf(this.relativePath),
       client_key: this.key,
       metadata: metadata(this.file),
       ...(policy ? { policy } : {}),
@@ -563,6 +563,14 @@ export class FileUpload {
     if (state === State.PAUSED) this.kit.notify("paused", this);
     if (state === State.CANCELLED) this.kit.notify("cancelled", this);
   }
+}
+
+/**
+ * @param {string} path
+ * @returns {string} "" for a file that came without a folder
+ */
+function folderOf(path) {
+  return path.slice(0, Math.max(0, path.lastIndexOf("/")));
 }
 
 /** What went wrong since a chunk last arrived. */

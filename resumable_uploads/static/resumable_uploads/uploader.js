@@ -141,6 +141,12 @@ export class ResumableUploader extends EventTarget {
     upload.cancel();
   }
 
+  /** Stop everything, for a page that goes on without it; nothing is lost. */
+  destroy() {
+    this.pause();
+    this.line.close();
+  }
+
   // What there is to know.
 
   /** Is anything under way? */
@@ -360,7 +366,7 @@ function fromServer(facts) {
     url: facts.url,
     key: facts.client_key,
     name: facts.filename,
-    relativePath: facts.relative_path,
+    relativePath: facts.relative_path ? `${facts.relative_path}/${facts.filename}` : "",
     size: facts.size ?? 0,
     received: facts.received,
     expiresAt: facts.expires_at ? new Date(facts.expires_at) : null,

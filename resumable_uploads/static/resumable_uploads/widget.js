@@ -19,10 +19,10 @@ import { Words } from "./words.js";
 const PREFIX = "resumable-uploads:";
 /** Milliseconds between two paintings, and while only the clock moves. */
 const PAINT = 120;
-const TICK = 500;
+const TICK = 250;
 /** Less than this may be thrown away without a question, in bytes. */
 const PRECIOUS = 8 * 1024 * 1024;
-/** Of more refused files than this the rest is only counted in the list of files. */
+/** Of more refused files than this the rest is only counted. */
 const MOST_NOTICES = 5;
 
 const TOLD = [
@@ -83,7 +83,9 @@ export class UploaderWidget {
   #painting = null;
   /** @type {import("./uploader.js").Unfinished | undefined} */
   #wanted;
+  #ending = new AbortController();
   #steps = new Steps();
+  #notices = 0;
   #dragDepth = 0;
   #lineDown = false;
 
@@ -109,6 +111,7 @@ export class UploaderWidget {
 
   begin() {
     this.#showLimits();
+    this.#hideWhatCannotWork();
     this.#listen();
     for (const name of TOLD) {
       this.uploader.addEventListener(name, (event) => this.#tell(event));
@@ -116,6 +119,16 @@ export class UploaderWidget {
     this.root.dataset.ruReady = "";
     this.#dispatch("ready", { widget: this, uploader: this.uploader });
     this.refresh();
+    this.#takeEarlyFiles();
+  }
+
+  /** Leave the element alone, for a page that removes it; uploads are paused. */
+  destroy() {
+    this.#ending.abort();
+    this.uploader.destroy();
+    if (this.#painting !== null) clearTimeout(this.#painting);
+    delete this.root.dataset.ruReady;
+    widgets.delete(this.root);
   }
 
   /** Ask the server again which uploads are unfinished. */
@@ -138,22 +151,33 @@ export class UploaderWidget {
 
   #listen() {
     const { root } = this;
-    root.addEventListener("click", (event) => this.#clicked(event));
-    root.addEventListener("change", (event) => this.#chosen(event));
-    root.addEventListener("cancel", () => (this.#wanted = undefined));
-    root.addEventListener("paste", (event) => this.#pasted(event));
-    root.addEventListener("dragenter", (event) => this.#dragged(event, 1));
-    root.addEventListener("dragover", (event) => this.#dragged(event, 0));
-    root.addEventListener("dragleave", (event) => this.#dragged(event, -1));
-    root.addEventListener("drop", (event) => this.#dropped(event));
-    window.addEventListener("beforeunload", (event) => this.#leaving(event));
+    const ending = { signal: this.#ending.signal };
+    root.addEventListener("click", (event) => this.#clicked(event), ending);
+    root.addEventListener("change", (event) => this.#chosen(event), ending);
+    root.addEventListener("cancel", () => (this.#wanted = undefined), ending);
+    root.addEventListener("paste", (event) => this.#pasted(event), ending);
+    root.addEventListener("dragenter", (event) => this.#dragged(event, 1), ending);
+    root.addEventListener("dragover", (event) => this.#dragged(event, 0), ending);
+    root.addEventListener("dragleave", (event) => this.#dragged(event, -1), ending);
+    root.addEventListener("drop", (event) => this.#dropped(event), ending);
+    window.addEventListener("beforeunload", (event) => this.#leaving(event), ending);
+  }
+
+  /** Somebody may have chosen files before this code was there. */
+  #takeEarlyFiles() {
+    const input = /** @type {HTMLInputElement | null} */ (this.#part("input"));
+    if (input?.files?.length) this.#take(input);
   }
 
   /** @param {Event} event */
   #chosen(event) {
     const input = /** @type {HTMLInputElement} */ (event.target);
-    if (!input.matches("[data-ru=input]") || !input.files) return;
-    const files = Array.from(input.files);
+    if (input.matches("[data-ru=input]")) this.#take(input);
+  }
+
+  /** @param {HTMLInputElement} input */
+  #take(input) {
+    const files = Array.from(input.files ?? []);
     // So that the same file can be chosen again.
     input.value = "";
     this.#add(files);
@@ -188,7 +212,8 @@ export class UploaderWidget {
 
   /** @param {BeforeUnloadEvent} event */
   #leaving(event) {
-    if (this.uploader.active) event.preventDefault();
+    // What is only processed does not need this page any more.
+    if (this.uploader.uploads.some((upload) => upload.pausable)) event.preventDefault();
   }
 
   /** @param {any[]} files */
@@ -208,7 +233,8 @@ export class UploaderWidget {
     this.#wanted = undefined;
     if (!wanted || files.length !== 1) return;
     const chosen = files[0].file ?? files[0];
-    if (chosen.name === wanted.name && chosen.size === wanted.size) return;
+    const sameName = chosen.name.normalize("NFC") === wanted.name.normalize("NFC");
+    if (sameName && chosen.size === wanted.size) return;
     this.#notice("other_file", { chosen: chosen.name, wanted: wanted.name });
   }
 
@@ -233,6 +259,7 @@ export class UploaderWidget {
     if (action === "resume") upload.resume();
     if (action === "retry" || action === "retry_now") upload.retry();
     if (action === "cancel" && this.#mayCancel(upload)) upload.cancel();
+    if (action === "clear") this.#remove(upload);
     if (action === "remove" && this.#mayCancel(upload)) this.#remove(upload);
   }
 
@@ -431,7 +458,7 @@ export class UploaderWidget {
   #totalFacts({ sent, size, speed, timeLeft, active }) {
     const { words } = this;
     const facts = [words.say("amount", { sent: words.size(sent), size: words.size(size) })];
-    if (active && speed > 0 && timeLeft !== null) {
+    if (active && !this.#lineDown && speed > 0 && timeLeft !== null) {
       facts.push(words.say("speed", { speed: words.size(Math.round(speed)) }));
       facts.push(words.say("time_left", { time: words.duration(timeLeft) }));
     }
@@ -467,6 +494,11 @@ export class UploaderWidget {
     return this.words.say(seconds > 0 ? "line_down" : "line_trying", { seconds });
   }
 
+  #hideWhatCannotWork() {
+    const folders = "webkitdirectory" in HTMLInputElement.prototype;
+    this.#hide("folder", !folders);
+  }
+
   #showLimits() {
     const { limits } = this.uploader;
     const { maxFiles } = this.options;
@@ -486,6 +518,7 @@ export class UploaderWidget {
   // Small matters.
 
   #clearNotices() {
+    this.#notices = 0;
     this.#part("notices")?.replaceChildren();
   }
 
@@ -500,11 +533,13 @@ export class UploaderWidget {
   /** @param {string} text */
   #showNotice(text) {
     const place = this.#part("notices");
-    if (!place || place.childElementCount >= MOST_NOTICES) return;
-    const item = document.createElement("p");
+    if (!place) return;
+    this.#notices += 1;
+    const more = this.#notices - MOST_NOTICES;
+    if (more <= 1) place.append(document.createElement("p"));
+    const item = /** @type {HTMLElement} */ (place.lastElementChild);
     item.className = "ru-notice";
-    item.textContent = text;
-    place.append(item);
+    item.textContent = more > 0 ? this.words.say("refused_more", { count: more }) : text;
   }
 
   /**

@@ -84,12 +84,14 @@ export class Words {
    * @param {number} [digits]
    */
   #amount(amount, unit, digits = 0) {
-    return new Intl.NumberFormat(this.language, {
+    const format = new Intl.NumberFormat(this.language, {
       style: "unit",
       unit,
       unitDisplay: unit === "byte" ? "long" : "short",
       maximumFractionDigits: digits,
-    }).format(amount);
+    });
+    // A number and its unit stay on one line.
+    return format.format(amount).replaceAll(" ", "\u00a0");
   }
 }
 
