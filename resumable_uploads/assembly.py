@@ -54,6 +54,7 @@ def assemble(upload_id: uuid.UUID | str) -> bool:
         with _signs_of_life(upload):
             _assemble(upload)
     except LeaseLost:
+        engine.tidy(upload)
         return False
     except errors.Rejected as refusal:
         engine.reject(upload, lease, refusal)
@@ -61,6 +62,7 @@ def assemble(upload_id: uuid.UUID | str) -> bool:
     except Exception as error:
         if not _note_failure(upload, error):
             log.info("Upload %s has ended meanwhile", upload.pk, exc_info=True)
+            engine.tidy(upload)
             return False
         raise
     engine.settle([upload.pk])

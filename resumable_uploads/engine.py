@@ -15,6 +15,7 @@ Nothing here knows of requests, statuses or task queues.
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -68,6 +69,8 @@ WAITING_STATES = (State.RECEIVING, State.FAILED)
 SETTLING_TAKES = timedelta(minutes=1)
 # Sliding the expiry with every chunk would touch an index each time.
 SLIDE_STEP = timedelta(minutes=1)
+# Seconds between looks at whether a broken connection has been dealt with.
+LAST_WORDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.16)
 # How often an opening may find that another one with its client key was quicker.
 OPEN_TRIES = 10
 # How long an assembly may be in line before a client's question nudges it again.
@@ -340,10 +343,22 @@ def refreshed(upload: UploadSession) -> UploadSession:
 def take_offset(upload: UploadSession) -> UploadSession:
     """Return the upload as it is, with an offset that stays true.
 
-    Any other request that is appending loses the right to.
+    Any other request that is appending loses the right to. One whose connection has
+    just broken is given a moment to record what came; one that hangs is not waited for.
     """
+    appending = upload.state == State.RECEIVING and upload.lease
+    if appending and upload.addressed_by != AddressedBy.NUMBER:
+        _await_last_words(upload)
     _receiving(upload).exclude(addressed_by=AddressedBy.NUMBER).update(lease=_token())
     return refreshed(upload)
+
+
+def _await_last_words(upload: UploadSession) -> None:
+    store = store_for(upload.storage)
+    for wait in LAST_WORDS:
+        if not store.is_being_written(upload.pk):
+            return
+        time.sleep(wait)
 
 
 # append
@@ -866,7 +881,7 @@ def settle(upload_ids: Iterable[uuid.UUID]) -> int:
         default=Value(""),
         output_field=CharField(),
     )
-    return mine.filter(pk__in=done).update(settled=True, file=kept)
+    return mine.filter(pk__in=done).update(settled=True, lease="", file=kept)
 
 
 def _taken_to_settle(upload_ids: list[uuid.UUID]) -> QuerySet[UploadSession]:
@@ -1077,22 +1092,22 @@ def _writer(
         yield writer
     except (errors.NotReceiving, errors.NotFound):
         writer.close()
-        _tidy(store, upload)
+        tidy(upload)
         raise
     else:
         writer.close()
         if upload.state == State.COMPLETE:
-            _tidy(store, upload)
+            tidy(upload)
     finally:
         writer.close()
 
 
-def _tidy(store: Store, upload: UploadSession) -> None:
-    """Drop what a writer has made that came after the end."""
+def tidy(upload: UploadSession) -> None:
+    """Drop what somebody has made in the store who came after the upload's end."""
     row = UploadSession.objects.filter(pk=upload.pk).first()
     if (row is None or row.state in END_STATES) and not _lenders([upload.pk]):
         with translated_errors():
-            store.release(upload.pk)
+            store_for(upload.storage).release(upload.pk)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""POST /uploads/{id}/complete/, DELETE /uploads/{id}/, and what GET shows of the end."""
+"""POST /uploads/{id}/complete/ and DELETE /uploads/{id}/: how uploads end."""
 
 from __future__ import annotations
 

@@ -29,7 +29,6 @@ from .rest import (
     assert_refused,
     change,
     chunk,
-    finished,
     open_upload,
     policies,
     send_file,
@@ -314,10 +313,9 @@ def waiting(me, settings, patch):
     return send_file(me, DATA)
 
 
-def vanished(me, settings, patch):
-    upload = send_file(me, DATA)
-    for name in finished():
-        (settings.MEDIA_ROOT / name).unlink()
+def failed(me, settings, patch):
+    upload = waiting(me, settings, patch)
+    UploadSession.objects.update(state="failed", error_code="assembly_failed")
     return upload
 
 
@@ -430,7 +428,7 @@ SCENARIOS: dict[tuple[str, int, str], Any] = {
     ("uploads_put_chunk", 400, "wrong_size"): (opened, put(0, DATA[:9])),
     ("uploads_put_chunk", 404, "not_found"): not_found,
     ("uploads_put_chunk", 409, "addressing"): appended,
-    ("uploads_put_chunk", 409, "not_receiving"): None,
+    ("uploads_put_chunk", 409, "not_receiving"): failed,
     ("uploads_put_chunk", 409, "chunk_conflict"): (chunked, put(1, b"othe")),
     ("uploads_put_chunk", 410, "gone"): expired,
     ("uploads_put_chunk", 411, "length_required"): (opened, endless("PUT")),

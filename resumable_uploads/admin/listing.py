@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth import get_user_model
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
@@ -47,12 +48,24 @@ class CappedPaginator(Paginator):
     def count(self) -> int:
         return min(len(self._found), self.at_most)
 
+    def narrowed(self, rows: Uploads) -> Uploads:
+        """Return rows by the keys that were found, unless there are more."""
+        return rows if self.has_more else rows.filter(pk__in=self._found)
+
     def page(self, number: Any) -> Any:
         page = super().page(number)
-        if not self.has_more:
-            rows = self.object_list.filter(pk__in=self._found)
-            page.object_list = rows[page.start_index() - 1 : page.end_index()]
+        rows = self.narrowed(self.object_list)
+        page.object_list = rows[max(page.start_index() - 1, 0) : page.end_index()]
         return page
+
+
+class UploadList(ChangeList):
+    """The list of Django's admin, which takes a single page past the paginator."""
+
+    def get_results(self, request: Any) -> None:
+        super().get_results(request)
+        if self.show_all or not self.multi_page:
+            self.result_list = self.paginator.narrowed(self.queryset)
 
 
 class ProtocolFilter(admin.SimpleListFilter):

@@ -34,7 +34,7 @@ from .chunk_map import ChunkMap
 from .deletion import DeletionAdmin
 from .figures import bytes_per_second, owner_in_words, percentage
 from .history import events
-from .listing import CappedPaginator, PolicyFilter, ProtocolFilter, search
+from .listing import CappedPaginator, PolicyFilter, ProtocolFilter, UploadList, search
 from .performing import DeedsAdmin
 
 TEMPLATES = "admin/resumable_uploads/uploadsession"
@@ -127,6 +127,9 @@ class UploadSessionAdmin(DeedsAdmin, DeletionAdmin):
         return [name for _title, part in self.fieldsets for name in part["fields"]]
 
     # The list
+
+    def get_changelist(self, request: Any, **kwargs: Any) -> type[UploadList]:
+        return UploadList
 
     def get_search_results(
         self, request: Any, queryset: QuerySet[UploadSession], search_term: str

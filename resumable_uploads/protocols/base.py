@@ -14,7 +14,7 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import DatabaseError, transaction
-from django.http import Http404, UnreadablePostError
+from django.http import Http404, RawPostDataException, UnreadablePostError
 from rest_framework import exceptions
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.permissions import SAFE_METHODS
@@ -148,6 +148,9 @@ class UploadView(APIView):
     ) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
         response.headers.setdefault("Cache-Control", "no-store")
+        if request.method == "HEAD" and isinstance(response, Response):
+            # Servers would drop it, and some of them complain each time.
+            response.data = None
         if response.status_code >= 400:
             _drain(request)
         return response
@@ -161,7 +164,7 @@ class UploadView(APIView):
             return self.handle_exception(errors.StorageUnavailable())
         if isinstance(exc, RecursionError | SuspiciousOperation):
             return self.handle_exception(errors.Invalid())
-        if isinstance(exc, UnreadablePostError):
+        if isinstance(exc, UnreadablePostError | RawPostDataException):
             return self.handle_exception(errors.Truncated())
         return super().handle_exception(exc)
 

@@ -130,6 +130,10 @@ class Store:
         """Make the pieces one whole, not yet published."""
         return Whole(self, upload_id, pieces)
 
+    def is_being_written(self, upload_id: uuid.UUID) -> bool:
+        """Tell whether a request is writing at this moment, if the store can tell."""
+        return False
+
     def is_published(self, upload_id: uuid.UUID, name: str, size: int) -> bool:
         """Tell whether an assembly that died has left this upload's file at a name."""
         return False

@@ -39,6 +39,7 @@ NAME_TRIES = 20
 # struct flock of 64-bit Linux: type, whence, start, length, pid.
 _FLOCK = struct.Struct("@hhqqi4x")
 _SET_LOCK = getattr(fcntl, "F_OFD_SETLK", None)
+_GET_LOCK = getattr(fcntl, "F_OFD_GETLK", None)
 # Hard links are refused by some file systems, and between two of them.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
@@ -57,6 +58,18 @@ def lock_range(fd: int, start: int, size: int | None) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_locked(fd: int) -> bool:
+    """Tell whether somebody else holds a lock on any range of an open file."""
+    if _GET_LOCK is None:
+        return False
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
+        found = fcntl.fcntl(fd, _GET_LOCK, asked)
+    except OSError:
+        return False
+    return _FLOCK.unpack(found)[0] != fcntl.F_UNLCK
 
 
 def lock_soon(fd: int) -> bool:
@@ -287,6 +300,16 @@ class FilesystemStore(Store):
                         "Recorded bytes are missing in the store."
                     )
                 left, start, position = left - done, start + done, position + done
+
+    def is_being_written(self, upload_id: uuid.UUID) -> bool:
+        try:
+            fd = os.open(self.path(self.folder(upload_id)) / DATA, os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            return is_locked(fd)
+        finally:
+            os.close(fd)
 
     def is_published(self, upload_id: uuid.UUID, name: str, size: int) -> bool:
         try:

@@ -434,6 +434,41 @@ test("pausing and going on quickly leaves one run, and one upload", async () => 
   assert.equal(server.content.length, 100);
 });
 
+test("paused at whatever moment, it stays paused", async (t) => {
+  hurried(t);
+  for (let moment = 0; moment < 40; moment += 1) {
+    const { uploader, server } = make();
+    server.fail(({ url }) => (/chunks\/2\//.test(url) ? answer(500) : undefined), {
+      times: 1,
+    });
+    const [upload] = uploader.add([file("x".repeat(60))]);
+    for (let turn = 0; turn < moment; turn += 1) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    if (!upload.pausable) break;
+    upload.pause();
+    const states = [];
+    uploader.addEventListener("state", (event) => states.push(event.detail.state));
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.deepEqual([upload.state, states], [State.PAUSED, []], `moment ${moment}`);
+    upload.resume();
+    await reached(upload, State.COMPLETE);
+    assert.equal(server.uploads.size, 1);
+  }
+});
+
+test("starting what is under way changes nothing", async () => {
+  const { uploader, server, names } = make();
+  const [upload] = uploader.add([file()]);
+  uploader.start();
+  upload.start();
+  await reached(upload, State.COMPLETE);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(server.count(OPEN), 1);
+  assert.equal(server.count(CHUNK), 3);
+  assert.deepEqual(names(), ["added", "complete"]);
+});
+
 test("a cancelled upload is thrown away on the server", async () => {
   const { uploader, server, names } = make({ parallel: 1 });
   const [upload] = uploader.add([file("x".repeat(200))]);
