@@ -69,7 +69,10 @@ def test_no_page_of_the_demo_has_inline_code(client, ann):
     opened(ann)
     for address in ("/", "/upload/", "/my-uploads/"):
         html = client.get(address).content.decode()
-        assert re.findall(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=", html) == []
+        assert (
+            re.findall(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=", html)
+            == []
+        )
 
 
 def test_my_uploads_are_mine(client, ann):
@@ -78,6 +81,16 @@ def test_my_uploads_are_mine(client, ann):
     html = client.get("/my-uploads/").content.decode()
     assert "mine.bin" in html
     assert "hers.bin" not in html
+
+
+def test_the_demo_s_own_pages_are_in_one_language(client, ann):
+    opened(ann)
+    headers = {"Accept-Language": "de"}
+    html = client.get("/my-uploads/", headers=headers).content.decode()
+    assert '<html lang="en">' in html
+    assert "Receiving" in html
+    html = client.get("/upload/", headers=headers).content.decode()
+    assert '<html lang="de">' in html
 
 
 def test_names_are_text_and_never_markup(client, ann):

@@ -9,17 +9,20 @@ from playwright.sync_api import Page
 
 from tests.live import LiveSite, SiteTemplates
 
-from .desk import Desk
+from .desk import MIB, Desk
 
 
 @pytest.fixture(scope="module")
 def site(
     site_templates: SiteTemplates, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LiveSite]:
-    """The demo site, for all tests of a module; each comes as another visitor."""
+    """The demo site, for all tests of a module; each comes as another visitor.
+
+    Its chunks are small, so that small files have many.
+    """
     data_dir = tmp_path_factory.mktemp("site")
     site_templates.sqlite(data_dir)
-    live = LiveSite(data_dir).start()
+    live = LiveSite(data_dir, uploads={"CHUNK_SIZE": MIB}).start()
     yield live
     live.kill()
 

@@ -91,7 +91,9 @@ class Desk:
         transfer = self.page.evaluate_handle(
             """names => {
                 const transfer = new DataTransfer();
-                for (const name of names) transfer.items.add(new File(["dropped"], name));
+                for (const name of names) {
+                    transfer.items.add(new File(["dropped"], name));
+                }
                 return transfer;
             }""",
             list(names),
@@ -144,6 +146,14 @@ class Desk:
             },
         )
 
+    def in_the_middle(self, file: File, chunks: int = 2) -> None:
+        """Choose a file; let the line all but stop when some chunks are there."""
+        before = len(self.line.answered)
+        self.throttle(4 * MIB)
+        self.choose(file)
+        self.wait_chunks(before + chunks)
+        self.throttle(20_000)
+
     def uploads(self, state: str = "") -> list[dict[str, Any]]:
         """Return what the server says are this visitor's uploads."""
         query = f"?state={state}" if state else ""
@@ -161,10 +171,11 @@ class Desk:
     def listen(self) -> None:
         self.page.evaluate(
             """() => {
-                const region = document.querySelector('[role=status][aria-live=polite]');
+                const region = document.querySelector('[data-ru=live]');
+                const hear = () => window.spoken.push(region.textContent);
+                const all = {childList: true, characterData: true, subtree: true};
                 window.spoken = [];
-                new MutationObserver(() => window.spoken.push(region.textContent))
-                    .observe(region, {childList: true, characterData: true, subtree: true});
+                new MutationObserver(hear).observe(region, all);
             }"""
         )
 

@@ -1,0 +1,87 @@
+"""The admin in a real browser, under the site's strict policy."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.client import Client
+
+pytestmark = pytest.mark.once
+
+LIST = "/admin/resumable_uploads/uploadsession/"
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def admin_site(site):
+    """A site with an upload of 100 chunks, 40 of them there, and a finished one."""
+    site.make_user("root", admin=True)
+    with Client(site.url) as client:
+        new = {"filename": "holiday.mov", "size": 1000, "chunk_size": 10}
+        upload = client.post("/uploads/", new).json()
+        for number in range(0, 80, 2):
+            client.put(f"{upload['url']}chunks/{number}/", b"0123456789")
+        done = client.post("/uploads/", {"filename": "done.txt", "size": 4}).json()
+        client.put(f"{done['url']}chunks/0/", b"done")
+    return site
+
+
+@pytest.fixture
+def admin(page, admin_site):
+    """The admin's list of uploads; it may break no rule of the site's policy."""
+    page.goto(f"{admin_site.url}/admin/login/?next={LIST}")
+    page.fill("#id_username", "root")
+    page.fill("#id_password", "root")
+    page.click("input[type=submit]")
+    expect(page).to_have_url(re.compile(f"{LIST}$"))
+    return page
+
+
+def colour(locator):
+    return locator.evaluate("element => getComputedStyle(element).fill")
+
+
+def test_the_picture_of_chunks_is_drawn_in_colours_of_light_and_dark(admin):
+    admin.click("text=holiday.mov")
+    squares = admin.locator("svg.upload-chunks rect")
+    expect(squares).to_have_count(100)
+    expect(admin.locator("rect.upload-chunk-there")).to_have_count(40)
+    assert squares.first.bounding_box()["width"] > 4
+    there, missing = colour(squares.nth(0)), colour(squares.nth(1))
+    assert there != missing
+    admin.emulate_media(color_scheme="dark")
+    assert colour(squares.nth(0)) not in (there, missing)
+
+
+def test_an_upload_is_cancelled_by_buttons(admin):
+    admin.click("text=holiday.mov")
+    admin.click("button:has-text('Cancel')")
+    expect(admin.locator("#content")).to_contain_text("they cannot be resumed")
+    admin.click("text=No, take me back")
+    expect(admin.locator(".upload-state")).to_have_text("receiving")
+    admin.click("button:has-text('Extend expiry')")
+    expect(admin.locator(".messagelist")).to_contain_text("1 upload was extended.")
+    admin.click("button:has-text('Cancel')")
+    admin.click("input[value='Yes, I’m sure']")
+    expect(admin.locator(".messagelist")).to_contain_text("1 upload was cancelled.")
+    expect(admin.locator(".upload-state")).to_have_text("cancelled")
+
+
+def test_a_file_is_downloaded(admin):
+    admin.click("text=done.txt")
+    with admin.expect_download() as download:
+        admin.click("a:has-text('Download')")
+    assert download.value.suggested_filename == "done.txt"
+    assert download.value.path().read_bytes() == b"done"
+
+
+def test_nothing_runs_over_the_edge_of_a_phone(admin):
+    admin.set_viewport_size(PHONE)
+    for path in (LIST, None):
+        if path is None:
+            admin.click("text=done.txt")
+        width = admin.evaluate("document.documentElement.scrollWidth")
+        assert width <= PHONE["width"]
