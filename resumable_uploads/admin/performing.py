@@ -103,13 +103,13 @@ class DeedsAdmin(admin.ModelAdmin):
     def _do(self, request: Any, upload: UploadSession, deed: Deed) -> str:
         """Do something to an upload; return what speaks against it, or ""."""
         if not self._may(request, deed, upload):
-            return f"{upload}: {_('you may not.')}"
+            return _about(upload, _("you may not."))
         if not deed.fits(upload):
-            return f"{upload}: {upload.get_state_display()}."
+            return _about(upload, f"{upload.get_state_display()}.")
         try:
             deed.do(upload)
         except errors.UploadError as error:
-            return f"{upload}: {error.message}"
+            return _about(upload, error.message)
         self.log_change(request, upload, str(deed.log))
         return ""
 
@@ -153,3 +153,7 @@ class DeedsAdmin(admin.ModelAdmin):
         opts = self.opts
         route = f"{self.admin_site.name}:{opts.app_label}_{opts.model_name}_{name}"
         return reverse(route, args=args)
+
+
+def _about(upload: UploadSession, words: str) -> str:
+    return f"“{upload}”: {words}"

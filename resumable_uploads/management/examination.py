@@ -188,7 +188,7 @@ def publish(
     """Make a finished file, read and delete it; return what is wrong, or ""."""
     whole = store.join(upload_id, pieces)
     try:
-        name = whole.publish(f"uploads-doctor/{upload_id}/probe.bin")
+        name = whole.publish(f"{upload_id}/uploads-doctor.bin")
     finally:
         whole.close()
     try:
@@ -254,17 +254,17 @@ def lost(subject: str, store: Store) -> Findings:
     """Look for bytes that belong to no upload."""
     ids = list(retention.orphans(store))
     if ids:
-        words = f"{named(ids)} left bytes that belong to no upload. --sweep drops them"
-        yield Finding(WARN, subject, words)
+        words = f"orphans, bytes that belong to no upload: {counted(ids)}"
+        yield Finding(WARN, subject, f"{words}. --sweep drops them")
     else:
         yield Finding(OK, subject, "no orphans")
 
 
-def named(ids: list[Any]) -> str:
-    """Return "3 uploads (a, b, ...)"."""
+def counted(ids: list[Any]) -> str:
+    """Return how many there are, and some of them: "4 (a, b, c, ...)"."""
     listed = ", ".join(str(pk) for pk in ids[:SOME])
     more = ", ..." if len(ids) > SOME else ""
-    return f"{len(ids)} upload{'s' * (len(ids) != 1)} ({listed}{more})"
+    return f"{len(ids)} ({listed}{more})"
 
 
 # Who does the work
@@ -331,14 +331,14 @@ def stuck() -> Findings:
     rested = Q(retry_at=None) | Q(retry_at__lt=long_ago)
     ids = list(waiting.filter(rested, came__lt=long_ago).values_list("pk", flat=True))
     if ids:
-        words = f"{named(ids)} wait for assembly, and nobody begins"
+        words = f"waiting for assembly, and nobody begins: {counted(ids)}"
         yield Finding(FAIL, "Uploads", f"{words}. --resend asks again")
 
 
 def failed() -> Findings:
     rows = UploadSession.objects.filter(state=State.FAILED)
     if ids := list(rows.values_list("pk", flat=True)):
-        words = f"{named(ids)} failed: see the admin, then retry or cancel there"
+        words = f"failed: {counted(ids)}. Retry or cancel them in the admin"
         yield Finding(WARN, "Uploads", words)
 
 
@@ -346,12 +346,12 @@ def left_over() -> Findings:
     """Look for what a purge that runs would have done."""
     unsettled = retention.purge(dry_run=True).settled
     if unsettled:
-        words = f"{unsettled} ended, but their chunks are not dropped yet"
+        words = f"ended, with chunks not dropped yet: {unsettled}"
         yield Finding(WARN, "Uploads", f"{words}. The next purge tries again")
     late = engine.overdue(timezone.now() - LONG)
     if count := late.count():
         first = late.aggregate(first=Min("expires_at"))["first"]
-        words = f"{count} should have expired, the first {timesince(first)} ago"
+        words = f"overdue: {count}, the first since {timesince(first)}"
         yield Finding(WARN, "Uploads", f"{words}. Does anybody purge?")
 
 
@@ -365,5 +365,5 @@ def homeless() -> Findings:
 def strays(alive: QuerySet[UploadSession], column: str, known: Any) -> Findings:
     others = alive.exclude(**{f"{column}__in": list(known)}).order_by()
     for row in others.values(column).annotate(count=Count("pk")):
-        words = f"{row['count']} have the {column} {row[column]!r}, which is gone"
-        yield Finding(FAIL, "Uploads", words)
+        words = f"the {column} {row[column]!r} is not in the settings any more"
+        yield Finding(FAIL, "Uploads", f"{words}; uploads with it: {row['count']}")

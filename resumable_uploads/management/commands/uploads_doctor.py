@@ -34,14 +34,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["resend"]:
-            self.stdout.write(f"{retention.resend()} assemblies asked for again")
+            self.stdout.write(f"Assemblies asked for again: {retention.resend()}")
         if options["sweep"]:
-            self.stdout.write(f"{retention.sweep()} orphans dropped")
+            self.stdout.write(f"Orphans dropped: {retention.sweep()}")
         levels = [self.show(finding) for finding in examine()]
         failures, warnings = levels.count(FAIL), levels.count(WARN)
         if failures:
-            raise CommandError(f"{failures} failures, {warnings} warnings.")
-        self.stdout.write(f"No failures, {warnings} warnings.")
+            raise CommandError(f"Failures: {failures}, warnings: {warnings}.")
+        self.stdout.write(f"No failures, warnings: {warnings}.")
 
     def show(self, finding: Finding) -> str:
         """Write a finding on a line of its own and return its level."""
