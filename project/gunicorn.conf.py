@@ -17,7 +17,7 @@ chdir = str(Path(__file__).resolve().parent.parent)
 bind = f"{os.environ.get('ADDRESS', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 worker_class = "gthread"
 workers = int(os.environ.get("WEB_WORKERS", "2"))
-threads = int(os.environ.get("WEB_THREADS", "8"))
+threads = int(os.environ.get("WEB_THREADS", "32"))
 
 # Between two chunks of one client, the connection stays open.
 keepalive = 75

@@ -98,7 +98,19 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
-STATICFILES_DIRS = [BASE_DIR / "static"]
+# The clients of others that the demo shows, where `make node_modules` has put them.
+NPM = BASE_DIR / "node_modules"
+NPM_FOLDERS = [
+    (f"npm/{name}", NPM / folder)
+    for name, folder in {
+        "fine-uploader": "fine-uploader/fine-uploader",
+        "flow.js": "@flowjs/flow.js/dist",
+        "resumablejs": "resumablejs",
+        "simple-uploader.js": "simple-uploader.js/dist",
+    }.items()
+    if (NPM / folder).is_dir()
+]
+STATICFILES_DIRS = [BASE_DIR / "static", *NPM_FOLDERS]
 # Before `collectstatic` has run, static files come from where they are written.
 WHITENOISE_USE_FINDERS = DEBUG or not STATIC_ROOT.is_dir()
 

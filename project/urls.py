@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from resumable_uploads.pages import UploadPage
+from resumable_uploads.protocols.rest import UploadsView
 
 from . import views
 
@@ -13,5 +14,10 @@ urlpatterns = [
     path("my-uploads/", views.MyUploads.as_view(), name="my-uploads"),
     path("my-uploads/<uuid:upload_id>/discard/", views.discard, name="discard"),
     path("admin/", admin.site.urls),
+    # Before the native protocol, which would take their names for uploads.
+    path("", include("project.clients")),
     path("uploads/", include("resumable_uploads.urls")),
+    # Django would redirect a POST without the slash, and clients take the page behind
+    # a redirect for success.
+    path("uploads", UploadsView.as_view()),
 ]

@@ -7,7 +7,6 @@ to make the file known, that it does not hold the lease any more.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import uuid
@@ -24,7 +23,7 @@ from django.utils import timezone
 from . import body, engine, errors, signals
 from .conf import seconds, setting
 from .models import Chunk, State, UploadSession
-from .policies import UploadPolicy, get_policy
+from .policies import UploadPolicy, get_policy, policy_of
 from .stores import Piece, Place, Store, Whole, store_for
 
 log = logging.getLogger(__name__)
@@ -96,10 +95,10 @@ def _assemble(upload: UploadSession) -> None:
     chunks = list(Chunk.objects.filter(upload=upload).order_by("offset", "number"))
     checksum = _checked(upload, chunks)
     if upload.file and store.is_published(
-        upload.pk, upload.file.name, upload.length or 0
+        upload.pk, upload.file_name, upload.length or 0
     ):
         # An assembly has died between publishing and saying so.
-        _complete(upload, upload.file.name, upload.checksum or checksum)
+        _complete(upload, upload.file_name, upload.checksum or checksum)
         return
     pieces = [Piece(Place(chunk.key, chunk.start), chunk.size) for chunk in chunks]
     with _joined(store, upload, pieces) as whole:
@@ -182,7 +181,7 @@ def _planned_name(upload: UploadSession, policy: UploadPolicy, store: Store) -> 
 
     Only under a name with the upload's id in it can that be nobody else's.
     """
-    previous = upload.file.name
+    previous = upload.file_name
     if previous and str(upload.pk) in previous and store.final.exists(previous):
         store.delete_file(upload.pk, previous)
     name = store.final.generate_filename(policy.get_name(upload))
@@ -217,24 +216,23 @@ def _complete(upload: UploadSession, name: str, checksum: str) -> None:
 def _take_back(upload: UploadSession, store: Store, name: str) -> None:
     """Drop a file that was published too late, unless it has become another's."""
     row = UploadSession.objects.filter(pk=upload.pk).first()
-    in_use = row and row.state in (State.ASSEMBLING, State.COMPLETE)
-    if not (in_use and row.file.name == name):
+    in_use = row is not None and row.state in (State.ASSEMBLING, State.COMPLETE)
+    if not (row and in_use and row.file_name == name):
         store.delete_file(upload.pk, name)
 
 
 def _note_failure(upload: UploadSession, error: Exception) -> bool:
     """Write down why an assembly has failed, if it was still its upload's."""
-    known = isinstance(error, errors.UploadError)
     now = timezone.now()
     exhausted = upload.attempts >= setting("ASSEMBLY_ATTEMPTS")
     noted = _mine(upload).update(
         state=State.FAILED if exhausted else State.ASSEMBLING,
         lease="",
-        error_code=error.code if known else "assembly_failed",
+        error_code=getattr(error, "code", "assembly_failed"),
         error=f"{type(error).__name__}: {error}",
         active_at=now,
         retry_at=None if exhausted else now + back_off(upload.attempts),
-        expires_at=get_policy(upload.policy).expiry(upload.created_at, now),
+        expires_at=policy_of(upload).expiry(upload.created_at, now),
     )
     if noted:
         log.error("Upload %s could not be assembled", upload.pk, exc_info=error)
@@ -253,7 +251,9 @@ def wait_for_next_try(upload_id: uuid.UUID | str) -> float | None:
     """Return in how many seconds to try again; None when an operator has to look."""
     rows = UploadSession.objects.filter(pk=upload_id, state=State.ASSEMBLING)
     retry_at = rows.values_list("retry_at", flat=True).first()
-    return retry_at and max(0.0, (retry_at - timezone.now()).total_seconds())
+    if retry_at is None:
+        return None
+    return max(0.0, (retry_at - timezone.now()).total_seconds())
 
 
 @contextmanager

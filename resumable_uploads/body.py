@@ -83,7 +83,9 @@ class Body:
         self.paused = False
         self.expected = dict(expected or {})
         self._source = source
-        self._digests = {name: DIGESTS[name]() for name in self.expected if name in DIGESTS}
+        self._digests = {
+            name: DIGESTS[name]() for name in self.expected if name in DIGESTS
+        }
         self._checksum = 0
         self._patience = seconds("IDLE_FLUSH")
         self._stall_timeout = seconds("STALL_TIMEOUT")

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import IO, Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import (
@@ -40,7 +40,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from . import errors, names, runner, signals
-from .body import CHECKSUM, DIGESTS, Body, Segment
+from .body import CHECKSUM, DIGESTS, Body, Segment, checksum
 from .conf import setting
 from .models import (
     END_STATES,
@@ -54,7 +54,7 @@ from .models import (
     gaps,
 )
 from .owners import Owner
-from .policies import UploadPolicy, get_policy
+from .policies import UploadPolicy, policy_of
 from .stores import Place, Store, Writer, store_for
 from .stores.base import translated_errors
 
@@ -94,6 +94,9 @@ class NewUpload:
     ends_when_full: bool = True
     # Should the server choose the chunk size where the client has not?
     advise_chunk_size: bool = False
+    # Does the client key name the file itself? Then a completed upload is found by it
+    # too: the file is there, and need not be sent again.
+    key_is_file: bool = False
 
 
 # open
@@ -114,6 +117,8 @@ def open(
     while True:
         tries_left -= 1
         if found := _find_by_key(owner, protocol, new):
+            if found.policy != policy.name:
+                raise errors.ClientKeyInUse(id=str(found.pk))
             return found, False
         if new.chunk_size is None and new.advise_chunk_size:
             new.chunk_size = advised_chunk_size(new.length)
@@ -123,11 +128,12 @@ def open(
             with transaction.atomic(durable=True):
                 _check_quota(upload, policy, owner, new.length or 0)
                 upload.save(force_insert=True)
+                _check_not_completed(owner, protocol, new)
                 _end_if_full(upload)
                 signals.send_after_commit(signals.upload_created, upload)
                 _nudge_if_full(upload)
                 runner.nudge(runner.HOUSEKEEP)
-        except IntegrityError:
+        except (IntegrityError, _Outrun):
             # Another request has opened it at the same moment: find it.
             if not new.client_key or not tries_left:
                 raise
@@ -168,10 +174,10 @@ def _check_geometry(new: NewUpload) -> None:
 
 
 def _check_chunk_total(new: NewUpload) -> None:
-    """See that the last chunk, with what is left for it, is a chunk and less than two."""
-    assert new.chunk_size and new.chunk_total is not None
-    last = (new.length or 0) - (new.chunk_total - 1) * new.chunk_size
-    if new.chunk_total < 1 or not 0 <= last < 2 * new.chunk_size:
+    """See that the last chunk, with all that is left, is less than two chunks."""
+    total, size = new.chunk_total or 0, new.chunk_size or 0
+    last = (new.length or 0) - (total - 1) * size
+    if total < 1 or not 0 <= last < 2 * size:
         raise errors.Invalid("The number of chunks does not fit their size.")
 
 
@@ -210,7 +216,7 @@ def _find_by_key(owner: Owner, protocol: str, new: NewUpload) -> UploadSession |
     )
     upload = uploads.first()
     if upload is None or _expire_if_overdue(upload):
-        return None
+        return _find_completed(owner, protocol, new)
     chunk_size = new.chunk_size or (new.advise_chunk_size and upload.chunk_size) or None
     geometry = (new.length, chunk_size, new.chunk_total)
     if (upload.length, upload.chunk_size, upload.chunk_total) != geometry:
@@ -260,9 +266,10 @@ def _check_quota(
     mine = UploadSession.objects.filter(owner=owner.key, policy=policy.name).exclude(
         state__in=WAITING_STATES, expires_at__lte=timezone.now()
     )
-    if upload._state.adding and policy.max_open is not None:
-        if mine.filter(state__in=OPEN_STATES).count() >= policy.max_open:
-            raise errors.TooManyUploads(max_open=policy.max_open)
+    max_open = policy.max_open if upload._state.adding else None
+    is_open = mine.filter(state__in=OPEN_STATES)
+    if max_open is not None and is_open.count() >= max_open:
+        raise errors.TooManyUploads(max_open=max_open)
     if quota is not None and _held(mine) + growth > quota:
         raise errors.QuotaExceeded(quota=quota)
 
@@ -320,16 +327,62 @@ def find_by_key(owner: Owner, protocol: str, client_key: str) -> UploadSession |
 
     A completed one counts for as long as an unfinished one would be kept.
     """
+    uploads = _by_key(owner, protocol, client_key)
+    upload = uploads.filter(state__in=OPEN_STATES).first()
+    if upload is not None and not _expire_if_overdue(upload):
+        return upload
+    return _last_completed(uploads)
+
+
+def find_gone(owner: Owner, protocol: str, client_key: str) -> UploadSession | None:
+    """Return the owner's last upload with a client key that has ended without a file.
+
+    None where another one has been opened since.
+    """
+    uploads = _by_key(owner, protocol, client_key)
+    upload = uploads.order_by("created_at").last()
+    return upload if upload is not None and upload.is_gone else None
+
+
+def forget_key(owner: Owner, protocol: str, client_key: str) -> None:
+    """Let the client begin anew under a key whose uploads have all ended."""
+    _by_key(owner, protocol, client_key).filter(state__in=GONE_STATES).update(
+        client_key=None
+    )
+
+
+def _by_key(owner: Owner, protocol: str, client_key: str) -> QuerySet[UploadSession]:
     uploads = UploadSession.objects.filter(
         owner=owner.key, protocol=protocol, client_key=client_key
-    ).exclude(owner="")
-    upload = uploads.filter(state__in=(*OPEN_STATES, State.COMPLETE)).last()
-    if upload is None or _expire_if_overdue(upload):
+    )
+    return uploads.exclude(owner="")
+
+
+def _last_completed(uploads: QuerySet[UploadSession]) -> UploadSession | None:
+    """Return the upload that was completed last, for as long as it counts."""
+    upload = uploads.filter(state=State.COMPLETE).order_by("completed_at").last()
+    if upload is None or upload.completed_at is None:
         return None
-    if upload.completed_at:
-        kept_for = get_policy(upload.policy).lifetime
-        return upload if timezone.now() - upload.completed_at < kept_for else None
-    return upload
+    kept_for = policy_of(upload).lifetime
+    return upload if timezone.now() - upload.completed_at < kept_for else None
+
+
+def _find_completed(
+    owner: Owner, protocol: str, new: NewUpload
+) -> UploadSession | None:
+    """Return the upload by which a new one is not needed any more."""
+    if not new.key_is_file or not new.client_key:
+        return None
+    return _last_completed(_by_key(owner, protocol, new.client_key))
+
+
+def _check_not_completed(owner: Owner, protocol: str, new: NewUpload) -> None:
+    """See, within the transaction of an opening, that the file is still not there.
+
+    Another request may have opened the upload and completed it since this one looked.
+    """
+    if _find_completed(owner, protocol, new):
+        raise _Outrun
 
 
 def refreshed(upload: UploadSession) -> UploadSession:
@@ -375,7 +428,7 @@ def append(upload: UploadSession, offset: int, body: Body) -> UploadSession:
     if _is_empty_repeat(upload, offset, body):
         return upload
     _check_receiving(upload)
-    policy = get_policy(upload.policy)
+    policy = policy_of(upload)
     room = _room(upload, policy)
     store = store_for(upload.storage)
     with _nudged_if_full(upload), _writer(store, upload, offset, None) as writer:
@@ -454,7 +507,9 @@ def _record_segment(
     with transaction.atomic(durable=True):
         mine = _receiving(upload).filter(lease=upload.lease, received=upload.received)
         if not mine.update(**changes):
-            raise errors.Interrupted(offset=_check_receiving(refreshed(upload)).received)
+            raise errors.Interrupted(
+                offset=_check_receiving(refreshed(upload)).received
+            )
         _check_growth(upload, policy)
         _chunk(upload, upload.chunk_count, upload.received, segment, place).save(
             force_insert=True
@@ -479,7 +534,7 @@ def put_chunk(
     """
     size = _expected_size(upload, number, body)
     if upload.state in FULL_STATES:
-        return _read_repeat(upload, number, None, body, size), False
+        return _read_repeat(upload, number, None, body), False
     _check_receiving(upload)
     _slide_if_near(upload)
     store = store_for(upload.storage)
@@ -491,7 +546,7 @@ def put_chunk(
         if not known and upload.state == State.RECEIVING:
             return _store_chunk(upload, number, body, size, writer, replace)
     if not replace or upload.state != State.RECEIVING:
-        return _read_repeat(upload, number, known, body, size), False
+        return _read_repeat(upload, number, known, body), False
     # The bytes of a recorded chunk are never overwritten: beside them, then.
     with _nudged_if_full(upload), _writer(store, upload, None, size) as writer:
         return _store_chunk(upload, number, body, size, writer, replace)
@@ -522,6 +577,8 @@ def _expected_size(upload: UploadSession, number: int, body: Body) -> int:
     if not 0 <= number <= (setting("MAX_CHUNKS") - 1 if last is None else last):
         raise errors.Invalid("There is no chunk with this number.", last_number=last)
     assert size is not None
+    if last is None and number * size >= _room(upload, policy_of(upload)):
+        raise errors.TooLarge(max_size=_room(upload, policy_of(upload)))
     if body.length is None or body.length == size:
         return size
     if upload.length is None and body.length < size:
@@ -535,7 +592,7 @@ def _chunk_there(upload: UploadSession, number: int) -> Chunk | None:
     row = _check_not_ended(refreshed(upload))
     if row.addressed_by == AddressedBy.OFFSET:
         raise errors.WrongAddressing(addressed_by=row.addressed_by)
-    upload.state, upload.received = row.state, row.received
+    upload.state, upload.received, upload.length = row.state, row.received, row.length
     return known
 
 
@@ -544,7 +601,7 @@ def _known_chunk(upload: UploadSession, number: int) -> Chunk | None:
 
 
 def _check_not_ended(upload: UploadSession) -> UploadSession:
-    """Return an upload that takes chunks, or repeats of them. Raise as if it did not."""
+    """Return an upload that takes chunks, or repeats of them; else raise."""
     return upload if upload.state in FULL_STATES else _check_receiving(upload)
 
 
@@ -559,12 +616,14 @@ def _check_whole(
 
 
 def _read_repeat(
-    upload: UploadSession, number: int, known: Chunk | None, body: Body, size: int
+    upload: UploadSession, number: int, known: Chunk | None, body: Body
 ) -> Chunk:
     """Compare a body with the chunk recorded under its number, and return that.
 
     Once the file is complete, nothing is left to compare with, and nothing to harm.
     """
+    # The length may have become known only now, and the number may be none of it.
+    size = _expected_size(upload, number, body)
     known = known or _known_chunk(upload, number)
     segment = body.whole(size)
     for _ in segment:
@@ -599,16 +658,35 @@ def _record_chunk(
 
 def _lost_chunk(upload: UploadSession, chunk: Chunk) -> Chunk:
     """Return what stands for a recorded chunk whose row is not there any more."""
-    upload.state = _check_not_ended(refreshed(upload)).state
-    if upload.state != State.COMPLETE:
+    row = refreshed(upload)
+    if row.state != State.COMPLETE or not row.has_chunk(chunk.number, chunk.size):
+        _check_receiving(row)
         raise errors.StorageUnavailable
+    upload.state = row.state
     return chunk
 
 
 def _insert_chunk(upload: UploadSession, chunk: Chunk) -> None:
     _advance(upload, chunk.size, F("chunk_count") + 1)
     chunk.save(force_insert=True)
+    _check_fits(upload, chunk)
     _end_if_full(upload)
+
+
+def _check_fits(upload: UploadSession, chunk: Chunk) -> None:
+    """See that a chunk has still its place in the file; the row is locked.
+
+    Another one may have told meanwhile that the last chunk is longer than the others.
+    Raise Interrupted.
+    """
+    rows = UploadSession.objects.filter(pk=upload.pk)
+    chunk_total = rows.values_list("chunk_total", flat=True).get()
+    if chunk_total == upload.chunk_total:
+        return
+    upload.chunk_total = chunk_total
+    is_beyond = chunk.number > (upload.last_number or 0)
+    if is_beyond or chunk.size != upload.size_of(chunk.number):
+        raise errors.Interrupted(offset=upload.received)
 
 
 def _swap_chunk(upload: UploadSession, known: Chunk, chunk: Chunk) -> bool:
@@ -635,7 +713,7 @@ class _Outrun(Exception):
 def _advance(upload: UploadSession, growth: int, chunk_count: Any) -> None:
     """Count bytes of a numbered chunk, first thing in the transaction."""
     now = timezone.now()
-    policy = get_policy(upload.policy)
+    policy = policy_of(upload)
     room = _room(upload, policy)
     rows = _receiving(upload).exclude(addressed_by=AddressedBy.OFFSET)
     changed = rows.filter(received__lte=room - growth).update(
@@ -662,7 +740,9 @@ def _end_if_full(upload: UploadSession) -> None:
 
     Whoever commits the last chunk decides, so a full upload cannot be left unfinished.
     """
-    row = UploadSession.objects.only("received", "chunk_count", "state").get(pk=upload.pk)
+    row = UploadSession.objects.only("received", "chunk_count", "state").get(
+        pk=upload.pk
+    )
     upload.received, upload.chunk_count = row.received, row.chunk_count
     upload.addressed_by = upload.addressed_by or AddressedBy.NUMBER
     if upload.ends_when_full and upload.is_full:
@@ -693,6 +773,80 @@ def reshape(upload: UploadSession, chunk_total: int | None) -> None:
             chunk_count=F("chunk_count") - len(misfits),
         )
         Chunk.objects.filter(pk__in=[chunk.pk for chunk in misfits]).delete()
+
+
+def restart(upload: UploadSession) -> None:
+    """Forget all chunks, so that the client can send the file from its start.
+
+    The upload is left as it is then. Raise NotReceiving, Gone or NotFound.
+    """
+    _forget(upload, 0)
+
+
+def rewind(upload: UploadSession, offset: int) -> None:
+    """Forget what was appended from an offset on, so that it can be sent again.
+
+    A request that is still appending loses the right to. The upload is left as it is
+    then. Raise OffsetMismatch where fewer bytes are there, WrongAddressing,
+    Interrupted, NotReceiving, Gone, NotFound, StorageUnavailable.
+    """
+    if upload.addressed_by == AddressedBy.NUMBER:
+        raise errors.WrongAddressing(addressed_by=upload.addressed_by)
+    if offset > upload.received:
+        raise errors.OffsetMismatch(upload.received)
+    if offset < upload.received:
+        _forget(upload, offset)
+
+
+def _forget(upload: UploadSession, offset: int) -> None:
+    """Forget the chunks from an offset on; of one that crosses it, keep the front."""
+    chunks = Chunk.objects.filter(upload=upload.pk)
+    cut = chunks.filter(offset__lt=offset, offset__gt=offset - F("size")).first()
+    try:
+        front = _front_of(upload, cut, offset - (cut.offset or 0)) if cut else None
+    except errors.StorageUnavailable:
+        # The bytes may have gone because another request was quicker.
+        _check_as_seen(upload)
+        raise
+    with transaction.atomic(durable=True):
+        as_seen = _receiving(upload).filter(
+            received=upload.received, lease=upload.lease
+        )
+        if not as_seen.update(received=offset, lease=_token()):
+            _check_as_seen(upload)
+            raise errors.Interrupted(offset=upload.received)
+        chunks.filter(offset__gte=offset).delete()
+        if cut and front:
+            chunks.filter(pk=cut.pk).update(size=front.size, checksum=front.checksum)
+        _receiving(upload).update(chunk_count=chunks.count())
+    upload.refresh_from_db()
+
+
+def _check_as_seen(upload: UploadSession) -> None:
+    """Raise what has become of an upload, if it is not as it was seen any more."""
+    row = _check_receiving(refreshed(upload))
+    if row.received != upload.received:
+        raise errors.Interrupted(offset=row.received)
+
+
+def _front_of(upload: UploadSession, chunk: Chunk, size: int) -> Chunk:
+    """Return a recorded chunk as it would be with fewer bytes."""
+    left, total = size, 0
+    with translated_errors(), _opened(upload, chunk) as stream:
+        while left and (data := stream.read(min(left, setting("BUFFER_SIZE")))):
+            left, total = left - len(data), checksum(data, total)
+    if left:
+        raise errors.StorageUnavailable("Recorded bytes are missing in the store.")
+    return Chunk(size=size, checksum=f"{total:016x}")
+
+
+@contextmanager
+def _opened(upload: UploadSession, chunk: Chunk) -> Iterator[IO[bytes]]:
+    stream = store_for(upload.storage).open(Place(chunk.key, chunk.start))
+    try:
+        yield stream
+    finally:
+        stream.close()
 
 
 # finish
@@ -775,7 +929,7 @@ def _known_gaps(upload: UploadSession) -> list[tuple[int, int]]:
     """Return what is missing before the last chunk of a file of unknown length."""
     if upload.addressed_by != AddressedBy.NUMBER:
         return []
-    chunks = Chunk.objects.filter(upload=upload.pk, size=upload.chunk_size)
+    chunks = Chunk.objects.filter(upload=upload.pk, size=upload.chunk_size or 0)
     numbers = chunks.order_by("number").values_list("number", flat=True)
     last = Chunk.objects.filter(upload=upload.pk).aggregate(last=Max("number"))["last"]
     return list(gaps(numbers, (last or 0) - 1))
@@ -784,17 +938,18 @@ def _known_gaps(upload: UploadSession) -> list[tuple[int, int]]:
 # cancel, expire and what follows an end
 
 
-def cancel(upload: UploadSession) -> None:
-    """End an upload for good and drop its bytes, also those of its finished file.
+def cancel(upload: UploadSession, with_file: bool = True) -> None:
+    """End an upload for good and drop its bytes; ``with_file`` also a finished file.
 
-    Repeating it is harmless. Raise NotReceiving where another model has claimed the
-    file.
+    Repeating it is harmless. Raise NotReceiving where the file is complete and is to
+    stay, or another model has claimed it.
     """
+    states = (*OPEN_STATES, State.COMPLETE) if with_file else OPEN_STATES
     rows = UploadSession.objects.filter(pk=upload.pk, claimed_at=None)
-    if _end(rows.filter(state__in=(*OPEN_STATES, State.COMPLETE)), State.CANCELLED):
+    if _end(rows.filter(state__in=states), State.CANCELLED):
         settle([upload.pk])
     elif UploadSession.objects.filter(pk=upload.pk, state=State.COMPLETE).exists():
-        raise errors.NotReceiving("The file is in use.", state=State.COMPLETE)
+        raise errors.NotReceiving("The file is complete.", state=State.COMPLETE)
 
 
 def expire(upload: UploadSession) -> bool:
@@ -911,7 +1066,7 @@ def _drop_bytes(upload: UploadSession) -> bool:
         with translated_errors():
             store = store_for(upload.storage)
             if upload.is_gone and has_made_file(store, upload):
-                store.delete_file(upload.pk, upload.file.name)
+                store.delete_file(upload.pk, upload.file_name)
             store.release(upload.pk, chunk_keys(store, upload))
     except errors.StorageUnavailable:
         log.warning("Upload %s could not be released", upload.pk, exc_info=True)
@@ -931,9 +1086,9 @@ def has_made_file(store: Store, upload: UploadSession) -> bool:
     """Tell whether the file under the upload's name is its own, and not only meant."""
     if not upload.file:
         return False
-    if upload.completed_at or str(upload.pk) in upload.file.name:
+    if upload.completed_at or str(upload.pk) in upload.file_name:
         return True
-    return store.is_published(upload.pk, upload.file.name, upload.length or 0)
+    return store.is_published(upload.pk, upload.file_name, upload.length or 0)
 
 
 # concatenate
@@ -948,9 +1103,9 @@ def concatenate(
 ) -> UploadSession:
     """Open an upload made of the chunks of others, one after another.
 
-    The parts must be the owner's, all there, and not finished by themselves. No byte is
-    copied; the parts cannot go before the file is assembled. Raise Incomplete for a part
-    that is not full or has ended, and what ``open`` raises.
+    The parts must be the owner's, all there, and not finished by themselves. No byte
+    is copied; the parts cannot go before the file is assembled. Raise Incomplete for a
+    part that is not full or has ended, and what ``open`` raises.
     """
     new.length = sum(part.length or 0 for part in parts)
     new.client_key = new.chunk_size = None
@@ -1035,7 +1190,7 @@ def _check_receiving(upload: UploadSession) -> UploadSession:
 
 def _slid(upload: UploadSession, now: datetime) -> dict[str, datetime]:
     """Return the new expiry of an active upload, if it is worth an index update."""
-    policy = get_policy(upload.policy)
+    policy = policy_of(upload)
     expires_at = policy.expiry(upload.created_at, now)
     step = min(SLIDE_STEP, policy.lifetime / 100)
     return {"expires_at": expires_at} if expires_at - upload.expires_at > step else {}
@@ -1048,13 +1203,13 @@ def _slide(upload: UploadSession) -> None:
 
 def _slide_if_near(upload: UploadSession) -> None:
     """Keep an upload from expiring while one of its chunks is on the way."""
-    policy = get_policy(upload.policy)
+    policy = policy_of(upload)
     if upload.expires_at - timezone.now() < policy.lifetime / 2:
         _slide(upload)
 
 
 def _check_growth(upload: UploadSession, policy: UploadPolicy) -> None:
-    """Hold an upload of unknown length to the quota; it reserved nothing when opened."""
+    """Hold an upload of unknown length, which reserved nothing, to the quota."""
     if upload.length is None:
         _check_quota(upload, policy, owner_of_upload(upload), 0)
 

@@ -26,14 +26,14 @@ class UploadError(Exception):
 
 
 class Invalid(UploadError):
-    """A value that no upload can have: a negative length, a bad name, a wrong policy."""
+    """A value that no upload can have: a negative length, an unknown policy."""
 
     code = "invalid"
     message = "The request is not valid."
 
 
 class WrongSize(Invalid):
-    """A chunk that is not as long as its place in the file. Fact: ``expected`` (bytes)."""
+    """A chunk not as long as its place in the file. Fact: ``expected`` (bytes)."""
 
     code = "wrong_size"
     message = "The chunk does not have the size of its place in the file."
@@ -116,7 +116,7 @@ class Rejected(UploadError):
 
 
 class OffsetMismatch(UploadError):
-    """An append somewhere else than at the end. Fact: ``offset``, the true one (bytes)."""
+    """An append not at the end. Fact: ``offset``, where the end is (bytes)."""
 
     code = "offset_mismatch"
     message = "The upload continues at another offset."

@@ -171,6 +171,11 @@ class UploadSession(models.Model):
         return self.filename
 
     @property
+    def file_name(self) -> str:
+        """The name of the file on its storage, or the one it is to get; "" for none."""
+        return self.file.name or ""
+
+    @property
     def is_open(self) -> bool:
         return self.state in OPEN_STATES
 
@@ -198,6 +203,11 @@ class UploadSession(models.Model):
         if number == self.last_number:
             return self.length - number * self.chunk_size
         return self.chunk_size
+
+    def has_chunk(self, number: int, size: int) -> bool:
+        """Tell whether the file, of a known length, has such a chunk."""
+        last = self.last_number
+        return last is not None and number <= last and size == self.size_of(number)
 
     @cached_property
     def _numbers(self) -> list[int]:

@@ -147,8 +147,28 @@ def get_policy(name: str) -> UploadPolicy:
     try:
         entry = setting("POLICIES")[name]
     except (KeyError, TypeError):
-        raise errors.Invalid(f"There is no upload policy {str(name)[:100]!r}.") from None
+        raise errors.Invalid(
+            f"There is no upload policy {str(name)[:100]!r}."
+        ) from None
     return make_policy(name, entry)
+
+
+class RetiredPolicy(UploadPolicy):
+    """What is left of a policy that has gone from the settings: nothing is permitted.
+
+    Its uploads can be looked at and expire as usual; nobody sends to them.
+    """
+
+    def permits(self, owner: Owner) -> bool:
+        return False
+
+
+def policy_of(upload: UploadSession) -> UploadPolicy:
+    """Return the policy that an upload was opened under."""
+    try:
+        return get_policy(upload.policy)
+    except errors.Invalid:
+        return RetiredPolicy(upload.policy)
 
 
 def make_policy(name: str, entry: str | Mapping[str, Any]) -> UploadPolicy:

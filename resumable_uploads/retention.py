@@ -15,6 +15,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
+from django.core.files.storage import InvalidStorageError
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -114,14 +115,20 @@ def _unsettled() -> QuerySet[UploadSession]:
 
 def settle_left_overs(batch_size: int) -> int:
     """Do what a process that died had still to do after an end."""
-    return engine.settle(_unsettled().values_list("pk", flat=True)[:batch_size])
+    left_over = _unsettled().order_by("pk").values_list("pk", flat=True)
+    total, after = 0, uuid.UUID(int=0)
+    while batch := list(left_over.filter(pk__gt=after)[:batch_size]):
+        total, after = total + engine.settle(batch), batch[-1]
+    return total
 
 
 def resend() -> int:
     """Nudge the assembly of uploads that wait for it; return how many."""
     now = timezone.now()
     # Those nudged a moment ago are left alone: their message may still be in line.
-    waiting = assembly.waiting(now).filter(active_at__lt=now - setting("ASSEMBLY_TIMEOUT"))
+    waiting = assembly.waiting(now).filter(
+        active_at__lt=now - setting("ASSEMBLY_TIMEOUT")
+    )
     pks = list(waiting.values_list("pk", flat=True)[:RESEND_AT_MOST])
     waiting.filter(pk__in=pks).update(lease="", active_at=now)
     for pk in pks:
@@ -200,12 +207,16 @@ def forget_bytes(sender: Any, instance: UploadSession, **kwargs: Any) -> None:
     rows = UploadSession.objects.filter(pk=instance.pk)
     rows.update(lease="")
     upload = rows.first() or instance
-    store = store_for(upload.storage)
+    try:
+        store = store_for(upload.storage)
+    except InvalidStorageError:
+        log.warning("The bytes of upload %s are left: no such storage", upload.pk)
+        return
     keys = engine.chunk_keys(store, upload)
 
     def drop() -> None:
         if not upload.claimed_at and engine.has_made_file(store, upload):
-            store.delete_file(upload.pk, upload.file.name)
+            store.delete_file(upload.pk, upload.file_name)
         store.release(upload.pk, keys)
 
     transaction.on_commit(drop, robust=True)

@@ -61,7 +61,7 @@ class StreamSource:
 class PiecesSource:
     """Pieces as a server decodes them from a chunked transfer encoding."""
 
-    length = None
+    length: int | None = None
 
     def __init__(self, pieces: Iterator[bytes], sock: Any, timeout: float) -> None:
         self._pieces = pieces

@@ -10,7 +10,9 @@ from celery import shared_task
 from . import assembly, retention, runner
 
 
-@shared_task(bind=True, name="resumable_uploads.assemble", acks_late=True, max_retries=None)
+@shared_task(
+    bind=True, name="resumable_uploads.assemble", acks_late=True, max_retries=None
+)
 def assemble(self: Any, upload_id: str) -> bool:
     """Assemble an upload; after an error, again with back-off."""
     try:

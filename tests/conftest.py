@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,31 @@ CHROMIUM_SWITCHES = [
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Leave out of the PostgreSQL pass what would only be the SQLite pass again."""
-    if os.environ.get("DATABASE") == "postgres" and not config.option.keyword:
-        kept = [item for item in items if _uses_the_database(item)]
-        left_out = [item for item in items if item not in set(kept)]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = kept
+    """Leave out what asks the other database, or would only be run a second time."""
+    database = os.environ.get("DATABASE", "sqlite")
+    kept = [item for item in items if _is_for(database, item)]
+    if database == "postgres" and not config.option.keyword:
+        kept = [item for item in kept if _uses_the_database(item)]
+    left_out = [item for item in items if item not in set(kept)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[
+    None, pytest.TestReport, pytest.TestReport
+]:
+    """In CI, nothing may be skipped: what a test needs has to be installed."""
+    report = yield
+    if report.skipped and os.environ.get("CI"):
+        report.outcome = "failed"
+        report.longrepr = f"Skipped in CI: {report.longrepr}"
+    return report
+
+
+def _is_for(database: str, item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("only_on")
+    return marker is None or database in marker.args
 
 
 def _uses_the_database(item: pytest.Item) -> bool:

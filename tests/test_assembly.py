@@ -43,7 +43,7 @@ ENDS = (signals.upload_completed, signals.upload_failed)
 
 @pytest.fixture(autouse=True)
 def _nobody_assembles(settings: Any) -> None:
-    use(settings, RUNNER="tests.making.lost_nudge")
+    use(settings, RUNNER="tests.making.lost_nudge", FSYNC="never")
 
 
 class SameName(UploadPolicy):
@@ -142,7 +142,9 @@ def test_only_what_is_in_line_is_assembled(state):
 def test_what_has_no_row_is_not_assembled():
     upload = sent(DATA)
     UploadSession.objects.all().delete()
-    assert not assembly.assemble(str(upload.id or "3f6b3c3e-0000-4000-8000-000000000000"))
+    assert not assembly.assemble(
+        str(upload.id or "3f6b3c3e-0000-4000-8000-000000000000")
+    )
 
 
 def test_two_files_of_one_name_do_not_meet(settings):
@@ -212,7 +214,8 @@ def test_a_policy_may_want_a_digest_of_each_file(settings):
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"), [(b"bad file", "It is bad."), (b"ugly file", "It is ugly. Very.")]
+    ("data", "reason"),
+    [(b"bad file", "It is bad."), (b"ugly file", "It is ugly. Very.")],
 )
 def test_a_file_that_its_policy_refuses_is_rejected(settings, data, reason):
     use(settings, POLICIES={"default": "tests.test_assembly.Looking"})
@@ -298,7 +301,11 @@ def test_a_failure_is_noted_and_tried_again_later():
 
 def test_each_rest_is_longer_than_the_one_before():
     rests = [assembly.back_off(attempts) for attempts in range(1, 40)]
-    assert rests[:3] == [timedelta(seconds=2), timedelta(seconds=4), timedelta(seconds=8)]
+    assert rests[:3] == [
+        timedelta(seconds=2),
+        timedelta(seconds=4),
+        timedelta(seconds=8),
+    ]
     assert rests == sorted(rests)
     assert rests[-1] == timedelta(hours=1)
 

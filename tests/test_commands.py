@@ -198,7 +198,7 @@ def test_missing_migrations_are_said():
     assert "Database: migrations are missing: run `migrate`" in report.of("FAIL")
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite")
+@pytest.mark.only_on("sqlite")
 def test_sqlite_without_a_write_ahead_log_is_said():
     try:
         with connection.cursor() as cursor:
@@ -487,7 +487,7 @@ def test_a_real_worker_is_found_or_missed(make_live_site, make_worker, valkey):
 # The documentation
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="written for PostgreSQL")
+@pytest.mark.only_on("postgres")
 def test_the_queries_for_monitoring_can_be_asked():
     row(received=5)
     page = Path(__file__).parent.parent / "docs" / "operations.md"

@@ -11,9 +11,11 @@ import pytest
 from resumable_uploads import engine, errors
 from resumable_uploads.body import CHECKSUM, checksum
 from resumable_uploads.models import AddressedBy, Chunk, State, UploadSession
+from resumable_uploads.policies import get_policy
 from resumable_uploads.stores import filesystem
 
 from .making import (
+    ALICE,
     PAUSE,
     after,
     body,
@@ -435,13 +437,8 @@ def test_replacing_a_chunk_leaves_what_others_are_made_of():
     part = open_upload(10, 10, ends_when_full=False)
     put(part, 0)
     put(part, 0, b"beside it.", replace=True)
-    whole = engine.concatenate(
-        now(part).owner and engine.owner_of_upload(part),
-        "test",
-        engine.get_policy("default"),
-        engine.NewUpload("whole"),
-        [now(part)],
-    )
+    policy, new = get_policy("default"), engine.NewUpload("whole")
+    whole = engine.concatenate(ALICE, "test", policy, new, [now(part)])
     put(part, 0, b"third time", replace=True)
     assert recorded(whole) == {0: b"beside it."}
     assert recorded(part) == {0: b"third time"}
@@ -540,12 +537,8 @@ def test_deleting_the_row_while_a_chunk_arrives_leaves_nothing(upload):
     assert staged(upload.pk) == []
 
 
-def test_the_end_between_the_look_and_the_write_is_noticed(upload, monkeypatch):
+def test_the_end_between_the_look_and_the_write_is_noticed(upload):
     stale = now(upload)
-    writer = engine._writer
-    monkeypatch.setattr(
-        engine, "_writer", lambda *args: after(writer, lambda: None)(*args)
-    )
     engine.cancel(upload)
     brought = body(PARTS[0])
     with pytest.raises(errors.Gone):
@@ -563,9 +556,10 @@ def test_a_commit_of_unknown_outcome_keeps_the_bytes(upload, monkeypatch):
     def lost(*args: Any) -> None:
         raise ConnectionResetError("the database went away")
 
-    with monkeypatch.context() as patch, pytest.raises(ConnectionResetError):
+    with monkeypatch.context() as patch:
         patch.setattr(engine, "_insert_chunk", after(engine._insert_chunk, lost))
-        put(upload, 0)
+        with pytest.raises(ConnectionResetError):
+            put(upload, 0)
     assert files_beside() == 1
     put(upload, 0)
     assert recorded(upload) == {0: PARTS[0]}
@@ -594,3 +588,11 @@ def test_the_last_chunk_finishes_the_file_without_a_copy(monkeypatch):
     assert upload.state == State.COMPLETE
     assert read(upload) == DATA
     assert staged(upload.pk) == []
+
+
+def test_without_a_length_no_chunk_may_lie_beyond_the_largest_file(settings):
+    use(settings, POLICIES={"default": {"max_size": 25}})
+    upload = open_upload(None, 10)
+    engine.put_chunk(upload, 2, body(b"12345"))
+    with pytest.raises(errors.TooLarge):
+        engine.put_chunk(upload, 3, body(b"1"))

@@ -155,9 +155,10 @@ def _killed_before_completing(
         raise KeyboardInterrupt
 
     original = getattr(assembly, after or "_complete")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(assembly, after or "_complete", die)
-        assembly.assemble(upload.pk)
+        with pytest.raises(KeyboardInterrupt):
+            assembly.assemble(upload.pk)
     return upload
 
 
@@ -284,9 +285,10 @@ def test_who_died_while_settling_is_followed_by_another(monkeypatch):
     def die(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(FilesystemStore, "release", die)
-        engine.cancel(upload)
+        with pytest.raises(KeyboardInterrupt):
+            engine.cancel(upload)
     assert engine.settle([upload.pk]) == 0
     _age(upload)
     with heard(*ENDS) as ends:

@@ -167,10 +167,14 @@ def _once(upload: UploadSession) -> None:
 def test_a_chunk_that_comes_after_the_freeze_is_refused():
     upload = open_upload(None, 10)
     put(upload, 0)
+    stale = now(upload)
     slow = body(b"x" * 5, lambda: engine.finish(now(upload)), b"x" * 5)
-    with pytest.raises(errors.UploadError) as caught:
+    with pytest.raises(errors.NotReceiving) as caught:
         engine.put_chunk(now(upload), 1, slow)
     assert not isinstance(caught.value, errors.Gone)
+    with pytest.raises(errors.Invalid):
+        engine.put_chunk(stale, 1, body(b"x" * 10))
+    assert engine.put_chunk(stale, 0, body(DATA[:10]))[1] is False
     row = engine.refreshed(upload)
     assert (row.length, row.received, row.chunk_count) == (10, 10, 1)
 
@@ -277,3 +281,16 @@ def test_finishing_what_was_rejected_says_why():
 
 def _age(upload: UploadSession, by: timedelta) -> None:
     UploadSession.objects.filter(pk=upload.pk).update(active_at=timezone.now() - by)
+
+
+@transactional
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_is_not_in_the_file_is_not_answered_as_if_it_were(settings, number):
+    """The file is finished, and complete, while a chunk is on its way."""
+    use(settings, RUNNER="inline")
+    upload = open_upload(None, 10)
+    put(upload, 0, b"short")
+    slow = body(b"x" * 5, lambda: engine.finish(now(upload)), b"x" * 5)
+    with pytest.raises(errors.NotReceiving):
+        engine.put_chunk(now(upload), number + 1, slow)
+    assert read(upload) == b"short"

@@ -188,7 +188,8 @@ def test_an_advised_chunk_size_is_not_another_geometry(settings):
 
 
 @pytest.mark.parametrize(
-    "other", [{"length": 101}, {"length": None}, {"chunk_size": 11}, {"chunk_size": None}]
+    "other",
+    [{"length": 101}, {"length": None}, {"chunk_size": 11}, {"chunk_size": None}],
 )
 def test_the_same_client_key_with_another_geometry_is_refused(other):
     first = open_upload(100, 10, client_key="k")
@@ -570,3 +571,11 @@ def test_a_listener_that_fails_costs_nothing(caplog):
 
 def test_the_runner_of_these_tests_does_nothing():
     assert lost_nudge("assemble", uuid.uuid4()) is None
+
+
+def test_the_same_client_key_under_another_policy_is_refused(settings):
+    use(settings, POLICIES={"default": {}, "other": {}})
+    upload = open_upload(10, client_key="film")
+    with pytest.raises(errors.ClientKeyInUse) as refusal:
+        open_upload(10, client_key="film", policy="other")
+    assert refusal.value.facts["id"] == str(upload.pk)

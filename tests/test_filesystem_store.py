@@ -53,6 +53,17 @@ def test_a_chunk_with_an_offset_goes_to_its_place_in_one_file(store):
     assert (folder(store) / "data").read_bytes() == DATA
 
 
+def test_what_was_refused_in_place_gives_its_space_back(store):
+    writer = store.writer(ONE, 4096, 10**6)
+    assert writer.in_place
+    writer.discard(writer.write(blocks(content(10**6))))
+    writer.close()
+    kept = put(store, ONE, 0, DATA[:3000])
+    assert (folder(store) / "data").stat().st_blocks * 512 < 10**5
+    assert (folder(store) / "data").read_bytes()[:3000] == DATA[:3000]
+    assert kept.place.start == 0
+
+
 def test_what_has_not_come_yet_takes_no_space(store):
     put(store, ONE, 10**12, b"far out")
     status = (folder(store) / "data").stat()
@@ -337,9 +348,10 @@ class TestWithoutHardLinks:
             raise KeyboardInterrupt
 
         piece = put(store, ONE, 0, DATA)
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr(filesystem.os, "replace", die)
-            publish(store, ONE, [piece], "f.bin")
+            with pytest.raises(KeyboardInterrupt):
+                publish(store, ONE, [piece], "f.bin")
         assert store.final.exists("f.bin")
         assert not store.is_published(ONE, "f.bin", len(DATA))
         store.final.delete("f.bin")
@@ -487,9 +499,10 @@ def test_a_full_disk_while_joining_leaves_what_there_was(store, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     pieces = [put(store, ONE, 0, DATA[:10]), put(store, ONE, None, DATA[10:])]
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+    with monkeypatch.context() as patch:
         patch.setattr(filesystem, "copy_range", full)
-        store.join(ONE, pieces)
+        with pytest.raises(OSError, match="No space"):
+            store.join(ONE, pieces)
     assert final_bytes(store, publish(store, ONE, pieces)) == DATA
 
 

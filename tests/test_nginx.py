@@ -141,7 +141,9 @@ def test_nginx_redirects_nothing_by_itself(live_site, in_front, make_client):
     client = in_front(live_site)
     url = open_upload(client, 10)["url"]
     assert client.get(url.rstrip("/")).status == 200
-    by_nginx, by_site = (each.post("/uploads") for each in (client, make_client(live_site)))
+    by_nginx, by_site = (
+        each.post("/uploads") for each in (client, make_client(live_site))
+    )
     assert by_nginx.status == by_site.status
     assert by_nginx.headers["Location"] == by_site.headers["Location"]
 

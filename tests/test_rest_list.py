@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from urllib.parse import quote
 
 import pytest
@@ -155,6 +156,23 @@ def test_people_can_browse(me):
         assert answer.headers["Content-Type"].startswith("text/html")
         assert upload["id"].encode() in answer.body
         assert b"<b>.txt" not in answer.body
+
+
+def test_people_can_open_an_upload_in_a_form(me):
+    page = me.get(UPLOADS, Accept="text/html").body.decode()
+    for name in ("filename", "size", "content_type", "csrfmiddlewaretoken"):
+        assert f'name="{name}"' in page
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+    form = f"csrfmiddlewaretoken={token[1]}&filename=a.txt&size=3&client_key="
+    headers = {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Accept": "text/html",
+        "X-CSRFToken": "",
+    }
+    answer = me.request("POST", UPLOADS, form.encode(), headers)
+    assert answer.status == 201
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert UploadSession.objects.get().filename == "a.txt"
 
 
 @pytest.mark.parametrize(

@@ -434,7 +434,7 @@ def test_infinite_numbers_in_metadata_are_refused(key):
         json.loads('{"a":' * 19 + "{}" + "}" * 19),
         {"a": "x" * 16_000},
         {"a": 10**4000},
-        {"a": 1e308},
+        {"a": 1e20},
         {"": ""},
     ],
     ids=["a backslash", "deep", "long", "a long number", "a large number", "empty"],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.utils import timezone
@@ -80,7 +81,7 @@ CANCEL = Deed(
     plural_label=_("Cancel selected uploads"),
     states=OPEN_STATES,
     permission="delete",
-    do=engine.cancel,
+    do=partial(engine.cancel, with_file=False),
     done=ngettext_lazy("%d upload was cancelled.", "%d uploads were cancelled."),
     log=_("Cancelled."),
     question=_("What these uploads have sent is dropped; they cannot be resumed."),

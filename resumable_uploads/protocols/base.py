@@ -27,7 +27,7 @@ from ..body import Body
 from ..conf import MIB, seconds
 from ..models import UploadSession
 from ..owners import Owner, owner_of
-from ..policies import UploadPolicy, get_policy
+from ..policies import UploadPolicy, policy_of
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class UploadView(APIView):
     def find_to_write(self, upload_id: Any) -> UploadSession:
         """Return the caller's own upload if its policy still permits to write."""
         upload = self.find(upload_id)
-        self.check_permitted(get_policy(upload.policy))
+        self.check_permitted(policy_of(upload))
         return upload
 
     def check_permitted(self, policy: UploadPolicy) -> None:

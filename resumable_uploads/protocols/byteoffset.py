@@ -1,151 +1,216 @@
-"""The uploader of javascript.info: where are we, and the rest of the file from there.
+"""The uploader of javascript.info: how much is there, and the rest of the file.
 
 ``GET status`` answers with the number of bytes that are there, ``POST upload`` brings
 all others in one raw body. The client names the file by ``X-File-Id``, and can send no
-CSRF token; what makes its requests safe is in ``_check_csrf``.
+CSRF token; what makes its requests safe is in ``_check_csrf``. See docs/clients.md.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from django.http import HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from django.urls import URLPattern, re_path
 from rest_framework import exceptions
+from rest_framework.authentication import SessionAuthentication
 from rest_framework.permissions import SAFE_METHODS
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
 from .. import engine, errors
-from ..models import UploadSession
-from ..policies import get_policy
-from .base import UploadView, nonnegative
+from ..body import Body
+from ..models import State, UploadSession
+from ..policies import UploadPolicy
+from .base import nonnegative
+from .foreign import ForeignView, check_not_rejected, read_again
 
-MAX_ID = 255
-# name-size-lastModified; the name may have any of these inside.
-_FILE_ID = re.compile(r"(?P<name>.*)-(?P<size>\d{1,18})-(?P<modified>-?\d{1,16})", re.S)
+MAX_KEY = 255
+# How often an upload may change between a look at it and the first byte.
+TRIES = 5
+# name-size-lastModified; the name may have any of these inside. Where a browser knows
+# no lastModifiedDate, the article's code writes "NaN".
+_FILE_ID = re.compile(
+    r"(?P<name>.*)-(?P<size>\d{1,19})-(?P<modified>-?\d{1,17}|NaN)", re.DOTALL
+)
+# Headers are Latin-1. What else is in a name may come as in RFC 8187.
+_UTF_8 = "UTF-8''"
 
 
-class ByteOffsetView(UploadView):
+class FileId:
+    """What X-File-Id says of a file, to be read from the right."""
+
+    def __init__(self, text: str) -> None:
+        match = _FILE_ID.fullmatch(text)
+        name = match["name"] if match else text
+        encoded = name.startswith(_UTF_8)
+        self.name = unquote(name[len(_UTF_8) :]) if encoded else name
+        self.size = int(match["size"]) if match else None
+
+
+class ByteOffsetView(ForeignView):
     """What both endpoints share."""
 
     protocol = "byteoffset"
-    renderer_classes = (JSONRenderer,)
     takes_body = True
-    status_codes = UploadView.status_codes | {
+    status_codes = ForeignView.status_codes | {
         errors.OffsetMismatch: 400,
         errors.Interrupted: 400,
         errors.NotReceiving: 400,
+        errors.WrongAddressing: 400,
     }
 
-    # Option, for as_view():
-
-    policy = "default"
+    def get_authenticators(self) -> list[Any]:
+        """Return the project's, but ask none of them for a CSRF token."""
+        found = super().get_authenticators()
+        return [
+            _SessionWithoutToken() if isinstance(one, SessionAuthentication) else one
+            for one in found
+        ]
 
     def _check_csrf(self, request: Request) -> None:
-        """Ask for what a page of another origin cannot send.
+        """Ask for what a page of another site cannot send.
 
-        A custom header makes browsers ask first, by a preflight that is not answered
-        in the affirmative here. Origin and Sec-Fetch-Site are looked at as well.
+        For a header of its own its browser asks first, and is not answered in the
+        affirmative here. Should a project let it through, its Origin or its
+        Sec-Fetch-Site still tells.
         """
         if request.method in SAFE_METHODS:
             return
-        site = request.headers.get("Sec-Fetch-Site", "same-origin")
         if not request.headers.get("X-File-Id"):
             raise exceptions.PermissionDenied("X-File-Id is missing.")
-        if site not in ("same-origin", "none") or not _is_own_origin(request):
+        if not _is_from_here(request):
             raise exceptions.PermissionDenied("The request comes from another site.")
 
     def file_id(self) -> str:
         file_id = self.request.headers.get("X-File-Id", "").strip()
-        if not file_id or len(file_id) > MAX_ID:
-            raise errors.Invalid("X-File-Id is missing, or too long.")
+        if not file_id:
+            raise errors.Invalid("X-File-Id is missing.")
         return file_id
 
-    def upload_of(self, file_id: str) -> UploadSession | None:
-        return engine.find_by_key(self.owner(), self.protocol, file_id)
+    def client_key(self) -> str:
+        """Return the file's id, for the files of this policy."""
+        key = f"{self.policy}/{self.file_id()}"
+        if len(key) <= MAX_KEY and key.isprintable():
+            return key
+        return f"sha-256:{hashlib.sha256(key.encode()).hexdigest()}"
+
+    def answer(self, upload: UploadSession | None) -> HttpResponse:
+        """Answer with the number of bytes that are there."""
+        stored = 0 if upload is None else upload.received
+        answer = HttpResponse(str(stored), content_type="text/plain")
+        answer["Vary"] = "Cookie, X-File-Id"
+        if upload is not None:
+            answer["X-Upload-Id"], answer["X-Upload-State"] = upload.pk, upload.state
+        return answer
 
 
-def _is_own_origin(request: Request) -> bool:
-    """Tell whether the Origin, if there is one, is this site or one it trusts."""
+class _SessionWithoutToken(SessionAuthentication):
+    """Who is logged in, without the check that the view makes in another way."""
+
+    def enforce_csrf(self, request: Request) -> None:
+        return
+
+
+def _is_from_here(request: Request) -> bool:
+    """Tell whether it comes from this site, one that is trusted, or no browser."""
     origin = request.headers.get("Origin")
     if origin is None:
-        return True
+        site = request.headers.get("Sec-Fetch-Site", "none")
+        return site in ("same-origin", "none")
+    # The scheme may be another one behind a front server.
     if urlsplit(origin).netloc == request.get_host():
         return True
-    return CsrfViewMiddleware(lambda _: None)._origin_verified(request._request)
+    return CsrfViewMiddleware(lambda _: HttpResponse())._origin_verified(
+        request._request
+    )
 
 
 class StatusView(ByteOffsetView):
     """How many bytes are there? A plain number, and always one."""
 
     def get(self, request: Request) -> HttpResponse:
-        upload = self.upload_of(self.file_id())
-        if upload is not None:
-            # The number has to stay true until the client has acted on it.
-            upload = engine.take_offset(upload)
-        stored = 0 if upload is None else upload.received
-        answer = HttpResponse(str(stored), content_type="text/plain")
-        answer["Vary"] = "Cookie, X-File-Id"
-        return answer
+        upload = self.upload_of(self.client_key())
+        # The number has to stay true until the client has acted on it.
+        return self.answer(upload and engine.take_offset(upload))
 
 
 class AppendView(ByteOffsetView):
     """Take the rest of a file."""
 
     def post(self, request: Request) -> HttpResponse:
-        policy = get_policy(self.policy)
-        self.check_permitted(policy)
-        file_id = self.file_id()
+        policy = self.permitted_policy()
         start = nonnegative(request.headers.get("X-Start-Byte"), "X-Start-Byte")
         with self.body() as body:
-            upload = self.upload_of(file_id) or self._opened(file_id, start, body.length)
-            # The id says that it is the same file, so what it brings again is known.
-            known = upload.received - start
-            if known < 0:
-                raise errors.OffsetMismatch(upload.received)
-            body.skip(known)
-            upload = engine.append(upload, upload.received, body)
-        answer = HttpResponse(str(upload.received), content_type="text/plain")
-        answer["X-Upload-State"] = engine.refreshed(upload).state
-        return answer
+            upload = self.upload_of(self.client_key())
+            if upload is None:
+                upload = self._begun(policy, start, body.left)
+            upload = self._take(upload, start, body)
+        upload = engine.refreshed(upload)
+        check_not_rejected(upload)
+        return self.answer(upload)
 
-    def _opened(self, file_id: str, start: int, rest: int | None) -> UploadSession:
+    def _take(self, upload: UploadSession, start: int, body: Body) -> UploadSession:
+        if self._length(None) not in (None, upload.length):
+            raise errors.Invalid("The size of the file has changed.")
+        tries_left = TRIES
+        while True:
+            tries_left -= 1
+            try:
+                return self._append(engine.take_offset(upload), start, body)
+            except (errors.OffsetMismatch, errors.Interrupted) as error:
+                # An older request has only now come to where it is fenced off.
+                if error.facts["offset"] < start or body.received or not tries_left:
+                    raise
+            except errors.NotReceiving as error:
+                # It has even completed the file.
+                is_gone = isinstance(error, errors.Gone)
+                if is_gone or body.received or not tries_left:
+                    raise
+
+    def _append(self, upload: UploadSession, start: int, body: Body) -> UploadSession:
+        """Put the body where it belongs, over what is there.
+
+        What the client sends again it may have sent to a line that broke: the id says
+        that it is the same file.
+        """
+        if upload.state == State.RECEIVING:
+            engine.rewind(upload, start)
+            return engine.append(upload, start, body)
+        if start > upload.received:
+            raise errors.OffsetMismatch(upload.received)
+        return read_again(upload, body)
+
+    def _begun(
+        self, policy: UploadPolicy, start: int, rest: int | None
+    ) -> UploadSession:
         if start:
             raise errors.OffsetMismatch(0)
+        length = self._length(rest)
+        if length is None:
+            raise errors.Invalid("The size of the file is not known.")
         new = engine.NewUpload(
-            filename=_name(file_id),
-            length=self._length(file_id, rest),
-            client_key=file_id,
+            filename=FileId(self.file_id()).name,
+            length=length,
+            client_key=self.client_key(),
+            key_is_file=True,
         )
-        owner = self.owner(create=True)
-        return engine.open(owner, self.protocol, get_policy(self.policy), new)[0]
+        return self.begin(policy, new)
 
-    def _length(self, file_id: str, rest: int | None) -> int:
-        """Return the size of the file: said by a header, the id, or the body."""
+    def _length(self, rest: int | None) -> int | None:
+        """Return the size of the file: said by a header, by the id, or by the body."""
         if said := self.request.headers.get("X-File-Size"):
             return nonnegative(said, "X-File-Size")
-        match = _FILE_ID.fullmatch(file_id)
-        if match:
-            return int(match["size"])
-        if rest is None:
-            raise errors.Invalid("The size of the file is not known.")
-        return rest
-
-
-def _name(file_id: str) -> str:
-    match = _FILE_ID.fullmatch(file_id)
-    return (match["name"] if match else file_id) or "file"
+        size = FileId(self.file_id()).size
+        return rest if size is None else size
 
 
 def urls(**options: Any) -> list[URLPattern]:
-    """Return the routes, to be included under the page's own URL."""
+    """Return the routes, to be included under the URL of the page itself."""
+    # With and without a slash at the end: no upload may ever be redirected.
     return [
         re_path(r"^status/?$", StatusView.as_view(**options), name="byteoffset-status"),
         re_path(r"^upload/?$", AppendView.as_view(**options), name="byteoffset-upload"),
     ]
-
-

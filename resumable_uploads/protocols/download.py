@@ -1,4 +1,4 @@
-"""Finished files on their way out: as attachments, in ranges, or by the front server."""
+"""Finished files on their way out: attachments, in ranges or by the front server."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Chunks in multipart forms, streamed to the store without a file in between.
 
 The fields come first in what every client sends. They are read, and then the file part
-is left in the stream as a source, for the engine to take its bytes from.
+is left in the stream as a source, for the engine to take its bytes from. The parsing is
+Django's own.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ from .. import errors
 from ..body import Body
 from ..conf import KIB, seconds
 from ..sources import Reader
-from .base import DRAIN_AT_MOST, DRAIN_SECONDS, UploadView, source_of
+from .base import DRAIN_AT_MOST, DRAIN_SECONDS, source_of
+from .foreign import ForeignView
 
 READ_SIZE = 64 * KIB
 MAX_FIELDS = 200
-MAX_FIELD_BYTES = 64 * KIB
+# Of all fields together, with their names.
+MAX_FIELD_BYTES = 256 * KIB
+MAX_BOUNDARY = 200
 
 
 class PartSource:
@@ -49,6 +53,7 @@ class PartSource:
         return self._reader.ended_early
 
     def readinto(self, view: memoryview, patience: float) -> int:
+        """Fill the front of a view; wait as long as the form's reader does."""
         while not self._rest:
             piece = next(self._pieces, None)
             if piece is None:
@@ -73,72 +78,107 @@ class Form:
     def __init__(self, request: Request) -> None:
         self.fields = QueryDict(mutable=True)
         self.filename = ""
-        self.content_type, options = parse_header_parameters(
+        self.content_type, self._options = parse_header_parameters(
             request.META.get("CONTENT_TYPE") or ""
         )
         self.source: Any = source_of(request)
-        self._parts: Iterator[Any] = iter(())
         self._reader: Reader | None = None
-        if self.content_type == "multipart/form-data":
-            self._begin(options.get("boundary", ""))
+        self._parts: Iterator[Any] = iter(())
+        self._room = MAX_FIELD_BYTES
 
-    def _begin(self, boundary: str) -> None:
-        """Read the fields up to the file part."""
-        if not boundary or len(boundary) > 200 or not boundary.isascii():
+    def begin(self) -> None:
+        """Read the fields up to the file part. Raise Invalid for what is no form."""
+        if self.content_type != "multipart/form-data":
+            return
+        boundary = self._options.get("boundary", "")
+        if not boundary or len(boundary) > MAX_BOUNDARY or not boundary.isascii():
             raise errors.Invalid("The form has no proper boundary.")
         self._reader = Reader(self.source, seconds("STALL_TIMEOUT"))
+        self.source = None
         stream = LazyStream(ChunkIter(self._reader, READ_SIZE))
         self._parts = iter(Parser(stream, boundary.encode()))
-        self.source = None
-        self._read_fields()
-
-    def _read_fields(self) -> None:
-        try:
-            for kind, headers, stream in self._parts:
-                if kind == FILE:
-                    self._begin_file(headers, stream)
-                    return
-                if kind == FIELD:
-                    self._add_field(headers, stream)
-        except (MultiPartParserError, UnicodeDecodeError) as error:
-            raise errors.Invalid("The form is malformed.") from error
-
-    def _begin_file(self, headers: Any, stream: Any) -> None:
-        if "content-transfer-encoding" in headers:
-            raise errors.Invalid("Parts of a form must be sent as they are.")
-        options = headers["content-disposition"][1]
-        self.filename = options["filename"].decode(errors="replace")
-        self.content_type = headers.get("content-type", ("",))[0].strip()
-        assert self._reader
-        self.source = PartSource(iter(stream), self._reader)
-
-    def _add_field(self, headers: Any, stream: Any) -> None:
-        name = (
-            headers["content-disposition"][1].get("name", b"").decode(errors="replace")
-        )
-        value = stream.read(MAX_FIELD_BYTES + 1)
-        if value.startswith(b"data:") and b";base64," in value[:200]:
-            raise errors.Invalid("Chunks in base64 are not taken: send them as files.")
-        if len(value) > MAX_FIELD_BYTES or len(self.fields) >= MAX_FIELDS:
-            raise errors.Invalid("The form has too many fields, or too long ones.")
-        self.fields.appendlist(name, value.decode(errors="replace"))
+        for headers, part in self._files():
+            self._begin_file(headers, part)
+            return
 
     def finish(self) -> None:
         """Read what follows the file part. Raise Truncated where the form was cut."""
-        for kind, headers, stream in self._parts:
-            if kind == FIELD:
-                self._add_field(headers, stream)
+        for _, part in self._files():
+            while part.read(READ_SIZE):
+                pass
         if self._reader and self._reader.ended_early:
-            raise errors.Truncated
+            raise errors.Truncated("The form ended too early.")
+
+    def check_file(self) -> None:
+        """Raise Invalid, or Truncated, where no file part came after the fields."""
+        if self.source is not None:
+            return
+        self.finish()
+        if any(_is_base64(value) for value in self.fields.values()):
+            raise errors.Invalid(_NO_BASE64)
+        raise errors.Invalid("The form has no file.")
 
     def close(self) -> None:
-        for opened in (self._reader, self.source):
-            if opened is not None:
-                opened.close()
+        opened = self._reader or self.source
+        if opened is not None:
+            opened.close()
+
+    def _files(self) -> Iterator[tuple[Any, Any]]:
+        """Yield the file parts, and keep the fields that come before each."""
+        try:
+            for kind, headers, part in self._parts:
+                if kind == FILE:
+                    yield headers, part
+                elif kind == FIELD:
+                    self._add_field(headers, part)
+                else:
+                    # What precedes the first boundary, or follows the last one.
+                    self._read_some(part)
+        except (MultiPartParserError, UnicodeDecodeError) as error:
+            raise errors.Invalid("The form is malformed.") from error
+
+    def _begin_file(self, headers: Any, part: Any) -> None:
+        if "content-transfer-encoding" in headers:
+            raise errors.Invalid("Parts of a form must be sent as they are.")
+        self.filename = _option(headers, "filename")
+        self.content_type = headers.get("content-type", ("",))[0].strip()
+        assert self._reader
+        self.source = PartSource(iter(part), self._reader)
+
+    def _add_field(self, headers: Any, part: Any) -> None:
+        name, value = _option(headers, "name"), self._read_some(part)
+        self._room -= len(name)
+        if len(self.fields) >= MAX_FIELDS:
+            raise errors.Invalid("The form has too many fields.")
+        self.fields.appendlist(name, value.decode(errors="replace"))
+
+    def _read_some(self, part: Any) -> bytes:
+        value = part.read(max(self._room, 0) + 1)
+        self._room -= len(value)
+        if self._room < 0:
+            is_base64 = _is_base64(value[:200].decode(errors="replace"))
+            raise errors.Invalid(
+                _NO_BASE64 if is_base64 else "The fields are too long."
+            )
+        return value
 
 
-class FormView(UploadView):
-    """A view whose chunks come in forms, or as raw bodies with parameters in the URL."""
+_NO_BASE64 = (
+    "Chunks in base64 are not taken, since they are a third longer: send them as files "
+    '(chunkFormat: "blob").'
+)
+
+
+def _is_base64(value: str) -> bool:
+    return value.startswith("data:") and ";base64," in value[:200]
+
+
+def _option(headers: Any, name: str) -> str:
+    return headers["content-disposition"][1].get(name, b"").decode(errors="replace")
+
+
+class FormView(ForeignView):
+    """A view whose chunks come in forms, or raw with parameters in the URL."""
 
     takes_body = True
     form: Form | None = None
@@ -146,8 +186,11 @@ class FormView(UploadView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         # Django and DRF look for the CSRF token among the fields. Were they to parse
         # the form themselves, they would put the chunk into a temporary file.
-        self.form = form = Form(request) if request.method != "GET" else None
-        fields = form.fields if form else QueryDict()
+        fields = QueryDict()
+        if request.method in ("POST", "PUT", "PATCH"):
+            self.form = Form(request)
+            self.form.begin()
+            fields = self.form.fields
         request._data = request._full_data = fields
         request._files = MultiValueDict()
         request._request._post, request._request._files = fields, MultiValueDict()
@@ -157,10 +200,7 @@ class FormView(UploadView):
     def chunk(self) -> Iterator[Body]:
         """Open the chunk that the request brings. Raise Invalid if it brings none."""
         assert self.form
-        if self.form.source is None:
-            # A form cut before its file part looks as if it had none.
-            self.form.finish()
-            raise errors.Invalid("The form has no file.")
+        self.form.check_file()
         body = Body(self.form.source)
         try:
             yield body

@@ -23,7 +23,7 @@ from rest_framework.response import Response
 
 from .. import engine, errors
 from ..models import State, UploadSession, load_numbers
-from ..policies import get_policy
+from ..policies import get_policy, policy_of
 from .base import UploadView, nonnegative
 from .digests import content_digest
 from .download import serve
@@ -150,7 +150,7 @@ class RestView(UploadView):
 
     def representation(self, upload: UploadSession) -> dict[str, Any]:
         """Return an upload as its client sees it. Sizes are bytes."""
-        policy = get_policy(upload.policy)
+        policy = policy_of(upload)
         return {
             "id": str(upload.pk),
             "url": self.url("upload", upload.pk),
@@ -322,7 +322,7 @@ class FileView(RestView):
         upload = self.find(upload_id)
         if upload.is_gone:
             raise errors.Gone(state=upload.state)
-        if not get_policy(upload.policy).downloadable:
+        if not policy_of(upload).downloadable:
             raise Http404
         if upload.state != State.COMPLETE:
             raise errors.NotReceiving(

@@ -2,29 +2,38 @@
 
 Before each chunk the client asks by GET whether it is there (200: yes, 204: no), and
 sends it by POST. Nobody says when the file is complete; the server sees it. What the
-clients make of each status decides over the answers: most of all that what cannot
-succeed must not be retried a hundred times at once. See docs/clients.md.
+clients make of each status decides over the answers: above all, what cannot succeed
+must not be repeated a hundred times at once. See docs/clients.md.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from django.http import QueryDict
 from django.urls import URLPattern, re_path
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from .. import engine, errors
 from ..models import AddressedBy, Chunk, State, UploadSession, load_numbers
-from ..policies import UploadPolicy, get_policy
+from ..policies import UploadPolicy
 from .base import nonnegative
+from .foreign import check_not_rejected, read_again
 from .forms import FormView
+
+# How long (seconds) an answer is held back that these clients repeat at once.
+HELD_BACK = 1.0
+# How long a chunk waits for the first one to open an upload, and how often it looks.
+FIRST_CHUNK_TAKES = 2.0
+LOOK_EVERY = 0.1
+MAX_WORD = 8 * 1024
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,6 @@ class Dialect:
     # The statuses after which it gives a file up; any other it may repeat.
     refused: int
     too_large: int
-    forbidden: int
 
     def name(self, word: str) -> str:
         """Return the parameter of a word such as "chunkNumber"."""
@@ -44,9 +52,9 @@ class Dialect:
         return self.prefix + word[0].upper() + word[1:]
 
 
-RESUMABLE = Dialect("resumable", refused=400, too_large=400, forbidden=400)
-FLOW = Dialect("flow", refused=415, too_large=413, forbidden=403)
-SIMPLE = Dialect("", refused=415, too_large=415, forbidden=403)
+RESUMABLE = Dialect("resumable", refused=400, too_large=400)
+FLOW = Dialect("flow", refused=415, too_large=413)
+SIMPLE = Dialect("", refused=415, too_large=415)
 DIALECTS = (RESUMABLE, FLOW, SIMPLE)
 
 
@@ -58,21 +66,25 @@ class Parameters:
         self._values = {**fields.dict(), **query.dict()}
         self.dialect, self._namespace = self._recognised()
 
-    def _recognised(self) -> tuple[Dialect, str]:
+    def _recognised(self) -> tuple[Dialect | None, str]:
         for dialect in DIALECTS:
             name = dialect.name("identifier")
             for key in self._values:
                 if key.endswith(name):
                     return dialect, key[: -len(name)]
-        raise errors.Invalid("The request names no identifier of a file.")
+        return None, ""
 
-    def get(self, word: str, default: str = "") -> str:
-        key = self._namespace + self.dialect.name(word)
-        return str(self._values.get(key, default))
+    def get(self, word: str) -> str:
+        dialect = self.dialect or RESUMABLE
+        value = str(self._values.get(self._namespace + dialect.name(word), ""))
+        if len(value) > MAX_WORD:
+            raise errors.Invalid(f"{dialect.name(word)} is too long.")
+        return value
 
     def whole(self, word: str) -> int:
         """Return a whole number. Raise Invalid where there is none."""
-        return nonnegative(self.get(word), self.dialect.name(word))
+        dialect = self.dialect or RESUMABLE
+        return nonnegative(self.get(word), dialect.name(word))
 
     @cached_property
     def number(self) -> int:
@@ -83,48 +95,70 @@ class Parameters:
         return number - 1
 
     @cached_property
-    def size(self) -> int | None:
-        """The size of the chunk in bytes, if the client says it."""
-        return self.whole("currentChunkSize") if self.get("currentChunkSize") else None
+    def total(self) -> int:
+        """The size of the file in bytes."""
+        return self.whole("totalSize")
 
     @cached_property
-    def client_key(self) -> str:
-        """The file and its geometry, as one word.
+    def chunk_size(self) -> int:
+        """The size of all chunks but the last, in bytes."""
+        size = self.whole("chunkSize")
+        if not size:
+            raise errors.Invalid("The chunk size is not a possible one.")
+        return size
+
+    @cached_property
+    def size(self) -> int | None:
+        """The size of this chunk in bytes, if the client says it."""
+        return self.whole("currentChunkSize") if self.get("currentChunkSize") else None
+
+    def client_key(self, policy: str) -> str:
+        """Return the file, its geometry and its destination as one word.
 
         The identifiers of these clients leave out all letters but Latin ones, and know
         nothing of the chunk size. Two files, or two geometries, must not mix.
         """
-        said = [
-            self.get(word)
-            for word in ("identifier", "filename", "relativePath")
-        ] + [self.whole("totalSize"), self.whole("chunkSize")]
-        return hashlib.sha256(json.dumps(said).encode(errors="replace")).hexdigest()
+        if not self.get("identifier"):
+            raise errors.Invalid("The request names no identifier of a file.")
+        texts = [self.get(word) for word in ("identifier", "filename", "relativePath")]
+        # Forms, unlike queries, end lines in their own way.
+        texts = [re.sub(r"\r\n?", "\n", text) for text in texts]
+        said = json.dumps([policy, *texts, self.total, self.chunk_size])
+        return hashlib.sha256(said.encode()).hexdigest()
 
-    def chunk_total(self, size: int) -> int | None:
-        """Return the number of chunks if this one, of ``size`` bytes, is a longer last.
+    @property
+    def is_at_the_end(self) -> bool:
+        """Does the size of this chunk depend on what the last one gets?"""
+        return self.number + 1 >= self._fewer
 
-        The number that the client says itself may be wrong.
+    def chunk_total(self, size: int | None) -> int | None:
+        """Return the number of chunks where the last one is longer than the others.
+
+        A chunk at the end tells by its size. What the client says itself may be wrong,
+        and has to do where there is no better knowledge.
         """
-        total, chunk_size = self.whole("totalSize"), self.whole("chunkSize")
-        fewer = max(total // chunk_size, 1) if chunk_size else 1
-        if self.number + 1 == fewer and size > chunk_size:
-            return fewer
-        return None
+        if size is None or not self.is_at_the_end:
+            has_longer = self.get("totalChunks") == str(self._fewer)
+        else:
+            has_longer = self.number + 1 == self._fewer and size > self.chunk_size
+        is_uneven = self.total > self._fewer * self.chunk_size
+        return self._fewer if has_longer and is_uneven else None
 
-    def is_last_of_either(self) -> bool:
-        """Tell whether the size of this chunk depends on the geometry."""
-        chunk_size = self.whole("chunkSize")
-        return self.number + 1 >= max(self.whole("totalSize") // (chunk_size or 1), 1)
+    @property
+    def _fewer(self) -> int:
+        return max(self.total // self.chunk_size, 1)
 
-    def new_upload(self) -> engine.NewUpload:
+    def new_upload(self, policy: str, content_type: str) -> engine.NewUpload:
         path = self.get("relativePath").replace("\\", "/")
         return engine.NewUpload(
-            filename=self.get("filename") or "file",
-            length=self.whole("totalSize"),
-            content_type=self.get("type"),
+            filename=self.get("filename"),
+            length=self.total,
+            content_type=self.get("type") or content_type,
             relative_path=path.rpartition("/")[0],
-            client_key=self.client_key,
-            chunk_size=self.whole("chunkSize"),
+            client_key=self.client_key(policy),
+            chunk_size=self.chunk_size,
+            chunk_total=self.chunk_total(self.size),
+            key_is_file=True,
         )
 
 
@@ -132,97 +166,135 @@ class ResumableJsView(FormView):
     """Where chunks are asked for and sent, under one URL."""
 
     protocol = "resumablejs"
-    renderer_classes = (JSONRenderer,)
 
     # Options, for as_view():
 
-    policy = "default"
-    # Answer the first test with the numbers of all chunks that are there, for
-    # simple-uploader.js with checkChunkUploadedByResponse.
+    # Answer each test by 200 and the numbers of the chunks that are there, for
+    # simple-uploader.js with checkChunkUploadedByResponse. Other pages would take it
+    # for a yes.
     lists_chunks = False
-    # Resumable.js 1.1.0 repeats what was answered with 401, 403, 409 or 413 a hundred
+    # Resumable.js 1.1.0 repeats what was answered by 401, 403, 409 or 413 a hundred
     # times without a pause. Say 400 instead, which it takes for final.
     spares_storms = True
 
+    @cached_property
+    def said(self) -> Parameters:
+        fields = self.form.fields if self.form else QueryDict()
+        return Parameters(self.request.query_params, fields)
+
     def get(self, request: Request) -> Response:
         """Is the chunk there?"""
-        said = self.said = Parameters(request.query_params, QueryDict())
-        upload = engine.find_by_key(self.owner(), self.protocol, said.client_key)
+        upload = self.upload_of(self.said.client_key(self.policy))
+        if upload is not None and upload.state == State.FAILED:
+            # A client that hears yes each time never sends anything again.
+            upload = engine.finish(upload)
         if self.lists_chunks:
-            return Response(self._facts(upload))
-        if upload is None or not self._has(upload, said):
+            return Response(self._answer_of(upload))
+        if upload is None or not self._has_chunk(upload):
             return Response(status=204)
-        return Response(self._facts(upload))
+        return Response(self._answer_of(upload))
 
     def post(self, request: Request) -> Response:
         """Take a chunk."""
-        assert self.form
-        said = self.said = Parameters(request.query_params, self.form.fields)
-        policy = get_policy(self.policy)
-        self.check_permitted(policy)
+        policy = self.permitted_policy()
         with self.chunk() as body:
-            upload = self._opened(said, policy)
-            size = body.length if body.length is not None else said.size
-            if size is not None and upload.state == State.RECEIVING:
-                self._fit(upload, said, size)
-            engine.put_chunk(upload, said.number, body)
-        return Response(self._facts(engine.refreshed(upload)))
+            upload = self._found(policy)
+            if upload.state == State.RECEIVING:
+                self._put(upload, body)
+            else:
+                read_again(upload, body)
+        upload = engine.refreshed(upload)
+        check_not_rejected(upload)
+        return Response(self._answer_of(upload))
 
     put = patch = post
 
-    def _opened(self, said: Parameters, policy: UploadPolicy) -> UploadSession:
-        owner = self.owner(create=True)
-        found = engine.find_by_key(owner, self.protocol, said.client_key)
-        if found is not None:
-            return found
-        return engine.open(owner, self.protocol, policy, said.new_upload())[0]
+    def _put(self, upload: UploadSession, body: Any) -> None:
+        size = self.said.size if body.length is None else body.length
+        if self.said.is_at_the_end:
+            engine.reshape(upload, self.said.chunk_total(size))
+        engine.put_chunk(upload, self.said.number, body)
 
-    def _fit(self, upload: UploadSession, said: Parameters, size: int) -> None:
-        if said.is_last_of_either():
-            engine.reshape(upload, said.chunk_total(size))
+    def _found(self, policy: UploadPolicy) -> UploadSession:
+        """Return the upload of the file, opened now if there is none."""
+        upload = self.upload_of(self.said.client_key(self.policy))
+        if upload is None and self.said.number:
+            upload = self._after_an_end()
+        if upload is not None:
+            return upload
+        content_type = self.form.content_type if self.form else ""
+        if content_type == "application/octet-stream":
+            content_type = ""
+        new = self.said.new_upload(self.policy, content_type)
+        try:
+            return self.begin(policy, new)
+        except errors.ClientKeyInUse as error:
+            # Opened at the same moment by a chunk with another idea of their number.
+            return engine.find(self.owner(), error.facts["id"])
 
-    def _has(self, upload: UploadSession, said: Parameters) -> bool:
+    def _after_an_end(self) -> UploadSession | None:
+        """See that a chunk does not go on with an upload that has ended.
+
+        A page that was open meanwhile would send only what it has not sent before, and
+        take that for success. Who begins anew sends the first chunk as well, and at
+        about the same time. Raise Gone where nobody does.
+        """
+        key = self.said.client_key(self.policy)
+        gone = engine.find_gone(self.owner(), self.protocol, key)
+        if gone is None:
+            return None
+        deadline = time.monotonic() + FIRST_CHUNK_TAKES
+        while time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY)
+            if upload := self.upload_of(key):
+                return upload
+        raise errors.Gone(state=gone.state)
+
+    def _has_chunk(self, upload: UploadSession) -> bool:
         if upload.state != State.RECEIVING:
             return True
-        chunk = Chunk.objects.filter(upload=upload.pk, number=said.number).first()
-        return chunk is not None and said.size in (None, chunk.size)
+        chunks = Chunk.objects.filter(upload=upload.pk, number=self.said.number)
+        chunk = chunks.first()
+        return chunk is not None and self.said.size in (None, chunk.size)
 
-    def _facts(self, upload: UploadSession | None) -> dict[str, Any]:
+    def _answer_of(self, upload: UploadSession | None) -> dict[str, Any]:
         """Return what every answer says, whichever is the last that the page sees."""
-        if upload is None:
-            return {"state": None, "id": None, "uploaded": []}
-        facts: dict[str, Any] = {
-            "state": upload.state,
-            "id": str(upload.pk),
-            "filename": upload.filename,
-            "size": upload.length,
-            "received": upload.received,
-            "checksum": upload.checksum if upload.state == State.COMPLETE else None,
-        }
+        facts = {"id": None, "state": None} if upload is None else self.facts(upload)
         if self.lists_chunks:
-            facts["uploaded"] = _numbers(upload)
+            facts["uploaded"] = [] if upload is None else _numbers(upload)
         return facts
 
     # Errors in the clients' own statuses:
 
-    def refusal(self, code: str, detail: str, facts: dict[str, Any]) -> Any:
-        return {"code": code, "detail": detail, "error": detail, **facts}
-
     def handle_exception(self, exc: Exception) -> Response:
         response = super().handle_exception(exc)
-        dialect = getattr(getattr(self, "said", None), "dialect", RESUMABLE)
-        response.status_code = self._status(dialect, response.status_code)
+        response.status_code = self._status(response.status_code)
+        if response.status_code in (429, 503):
+            time.sleep(HELD_BACK)
         return response
 
-    def _status(self, dialect: Dialect, status: int) -> int:
-        """Return what a client takes for final where that is meant, and only there."""
-        if status in (429, 503, 507) or status >= 500:
+    def _status(self, status: int) -> int:
+        """Return a status that the client takes for final where that is meant."""
+        dialect = self._dialect()
+        if status == 507:
+            return 500
+        if status in (429, 503) or status >= 500:
             return status
-        if status in (401, 403):
-            return dialect.forbidden if self.spares_storms else status
-        if status == 413:
-            return dialect.too_large
-        return dialect.refused
+        if self.request.method == "GET":
+            # To a test, any other answer than yes is a no; but 404 and 415 are final.
+            return 400
+        if status in (401, 403) and not (self.spares_storms and dialect is RESUMABLE):
+            return status
+        return dialect.too_large if status == 413 else dialect.refused
+
+    def _dialect(self) -> Dialect:
+        return self.said.dialect or RESUMABLE
+
+    status_codes = FormView.status_codes | {
+        # The next try may succeed, and nothing else will do.
+        errors.Interrupted: 503,
+        errors.TooManyUploads: 400,
+    }
 
 
 def _numbers(upload: UploadSession) -> list[int]:
@@ -237,5 +309,6 @@ def _numbers(upload: UploadSession) -> list[int]:
 
 def urls(**options: Any) -> list[URLPattern]:
     """Return the routes, for include(); options are those of ResumableJsView."""
-    return [re_path(r"^$", ResumableJsView.as_view(**options), name="resumablejs")]
-
+    view = ResumableJsView.as_view(**options)
+    # With and without a slash at the end: no upload may ever be redirected.
+    return [re_path(r"^(?:/)?$", view, name="resumablejs")]

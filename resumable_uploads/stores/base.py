@@ -344,6 +344,7 @@ def translated_errors() -> Iterator[None]:
     except errors.UploadError:
         raise
     except OSError as error:
+        log.error("A storage failed", exc_info=error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise errors.StorageFull from error
         raise errors.StorageUnavailable from error

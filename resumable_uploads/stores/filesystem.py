@@ -9,6 +9,7 @@ of its own ("spilled"). See docs/architecture.md, "Finish in constant time".
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -40,6 +41,12 @@ NAME_TRIES = 20
 _FLOCK = struct.Struct("@hhqqi4x")
 _SET_LOCK = getattr(fcntl, "F_OFD_SETLK", None)
 _GET_LOCK = getattr(fcntl, "F_OFD_GETLK", None)
+_PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
+try:
+    _FALLOCATE: Any = ctypes.CDLL(None).fallocate
+    _FALLOCATE.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+except (OSError, AttributeError):
+    _FALLOCATE = None
 # Hard links are refused by some file systems, and between two of them.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
@@ -111,9 +118,12 @@ class FilesystemWriter(Writer):
         return Place(self._key(DATA), start)
 
     def discard(self, place: Place) -> None:
-        # Bytes in place that nobody has recorded are as good as none.
         if place.key != self._key(DATA):
             super().discard(place)
+            return
+        # Nobody counts these bytes, so they must not take space either.
+        punch_hole(self._fd, place.start, self.position - place.start)
+        self.position = place.start
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -370,6 +380,12 @@ def write_blocks(fd: int, blocks: Iterable[memoryview], position: int) -> int:
             written = os.pwrite(fd, block, position)
             block, position = block[written:], position + written
     return position
+
+
+def punch_hole(fd: int, start: int, size: int) -> None:
+    """Give the space of a range back, where the file system can; the rest stays."""
+    if _FALLOCATE is not None and size > 0:
+        _FALLOCATE(fd, _PUNCH_HOLE, start, size)
 
 
 def copy_range(source: int, target: int, size: int, start: int, position: int) -> int:

@@ -43,6 +43,16 @@ def put(store: Store, upload_id: uuid.UUID, offset: int | None, data: bytes) -> 
         writer.close()
 
 
+def write(store: Store, offset: int | None, data: Iterable[memoryview]) -> Place:
+    """Write as one request of the engine's does, with its errors."""
+    writer = store.writer(ONE, offset, SIZE)
+    try:
+        with translated_errors():
+            return writer.write(data)
+    finally:
+        writer.close()
+
+
 def publish(
     store: Store, upload_id: uuid.UUID, pieces: Sequence[Piece], name: str = "a/f.bin"
 ) -> str:
@@ -184,12 +194,8 @@ class StoreContract:
     def test_a_full_disk_leaves_no_partial_file(self, store: Store, offset):
         kept = put(store, ONE, SIZE, b"kept")
         before = stored(store, ONE)
-        with pytest.raises(errors.StorageFull), translated_errors():
-            writer = store.writer(ONE, offset, SIZE)
-            try:
-                writer.write(full_disk(b"partial"))
-            finally:
-                writer.close()
+        with pytest.raises(errors.StorageFull):
+            write(store, offset, full_disk(b"partial"))
         assert stored(store, ONE) == before
         assert in_store(store, kept.place, 4) == b"kept"
 
@@ -210,12 +216,8 @@ class StoreContract:
             yield memoryview(b"partial")
             raise RuntimeError("a storage's own words")
 
-        with pytest.raises(errors.StorageUnavailable) as caught, translated_errors():
-            writer = store.writer(ONE, None, SIZE)
-            try:
-                writer.write(broken())
-            finally:
-                writer.close()
+        with pytest.raises(errors.StorageUnavailable) as caught:
+            write(store, None, broken())
         assert "own words" not in caught.value.message
 
     def test_missing_bytes_never_make_a_shorter_file(self, store: Store):

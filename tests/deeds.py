@@ -1,0 +1,41 @@
+"""What processes do that are killed while they do it."""
+
+from __future__ import annotations
+
+from resumable_uploads import assembly, engine
+from resumable_uploads.models import UploadSession
+from resumable_uploads.stores import filesystem
+
+from .making import body, content
+
+__all__ = ["DATA", "append", "assemble", "cancel", "filesystem", "put_chunk"]
+
+CHUNK = 30
+DATA = content(2 * CHUNK + 7)
+
+
+def found(upload_id: str) -> UploadSession:
+    return UploadSession.objects.get(pk=upload_id)
+
+
+def put_chunk(upload_id: str) -> None:
+    """Send the first chunk that is missing."""
+    upload = found(upload_id)
+    assert upload.missing
+    number = upload.missing[0][0]
+    data = DATA[number * CHUNK : (number + 1) * CHUNK]
+    engine.put_chunk(upload, number, body(data))
+
+
+def append(upload_id: str) -> None:
+    """Send all the rest."""
+    upload = engine.take_offset(found(upload_id))
+    engine.append(upload, upload.received, body(DATA[upload.received :]))
+
+
+def assemble(upload_id: str) -> None:
+    assembly.assemble(upload_id)
+
+
+def cancel(upload_id: str) -> None:
+    engine.cancel(found(upload_id))

@@ -1,0 +1,100 @@
+"""Processes that are killed at a certain line: ``python -m tests.killed DATABASE``.
+
+Each line of standard input is an order in JSON: where the files are, what to do, and
+at which call of which function to die, as by ``kill -9``. A process of its own carries
+it out; the answer is its exit status.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from typing import Any
+
+import django
+from django.conf import settings as django_settings
+
+from . import processes, settings
+
+
+class Executioner:
+    """Begins processes that have Django ready, and tells how they ended."""
+
+    def __init__(self, database: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, database],
+            cwd=processes.ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def carry_out(self, order: dict[str, Any]) -> int:
+        """Have something done; return the exit status: -9 where it was killed."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin
+        assert stdout
+        print(json.dumps(order), file=stdin, flush=True)
+        return os.waitstatus_to_exitcode(int(stdout.readline()))
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def main(database: str) -> None:
+    settings.DATABASES["default"]["NAME"] = database
+    os.environ["DJANGO_SETTINGS_MODULE"] = settings.__name__
+    django.setup()
+    deeds = importlib.import_module(f"{__package__}.deeds")
+    for line in sys.stdin:
+        pid = os.fork()
+        if not pid:
+            os._exit(_carry_out(deeds, json.loads(line)))
+        print(os.waitpid(pid, 0)[1], flush=True)
+
+
+def _carry_out(deeds: Any, order: dict[str, Any]) -> int:
+    try:
+        django_settings.MEDIA_ROOT = order["media"]
+        django_settings.RESUMABLE_UPLOADS |= order["uploads"]
+        if not order["locks"]:
+            deeds.filesystem._SET_LOCK = None
+        _die_at(order["line"], order["when"], order["call"])
+        getattr(deeds, order["deed"])(order["upload"])
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _die_at(line: str, when: str, call: int) -> None:
+    """Make a function deadly, at its nth call: before it, or after it."""
+    module, _, path = line.partition(":")
+    owner: Any = importlib.import_module(module)
+    *owners, name = path.split(".")
+    for step in owners:
+        owner = getattr(owner, step)
+    function = getattr(owner, name)
+    calls = 0
+
+    def deadly(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        is_it = calls == call
+        if is_it and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = function(*args, **kwargs)
+        if is_it:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, deadly)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,281 @@
+"""Chunks in multipart forms: streamed, bounded, and no form but a proper one."""
+
+from __future__ import annotations
+
+import tempfile
+
+import pytest
+from django.core.files import uploadhandler
+from django.http import QueryDict
+
+from resumable_uploads import errors, sources
+from resumable_uploads.models import Chunk, UploadSession
+from resumable_uploads.protocols import forms
+
+from .foreign import BOUNDARY, NO_TOKEN, Fine, Resumable, form
+from .making import ScriptedSource
+from .rest import finished, sha256, some_bytes, staged
+from .visitor import Visitor
+
+pytestmark = pytest.mark.django_db
+
+DATA = some_bytes(100_000)
+
+
+@pytest.fixture
+def me():
+    return Visitor()
+
+
+@pytest.fixture
+def file():
+    """A file that Resumable.js sends in one chunk."""
+    return Resumable(DATA, chunk_size=len(DATA))
+
+
+def sha(me):
+    (found,) = finished().values()
+    return found
+
+
+# Streaming
+
+
+def test_a_chunk_goes_to_the_store_without_a_file_in_between(me, file, monkeypatch):
+    def made(*args, **kwargs):
+        raise AssertionError("A temporary file was made.")
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", made)
+    monkeypatch.setattr(uploadhandler, "TemporaryUploadedFile", made)
+    monkeypatch.setattr(uploadhandler, "InMemoryUploadedFile", made)
+    assert file.send(me, 1).status == 200
+    assert sha(me) == sha256(DATA)
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000, 65_536])
+def test_a_form_may_arrive_in_pieces_of_any_size(step):
+    body, headers = form({"a": "1", "b": "ü" * 50}, DATA[:5000], "x.bin")
+    steps = [body[start : start + step] for start in range(0, len(body), step)]
+    made = form_of(ScriptedSource(*steps, length=len(body)), headers)
+    assert made.fields == QueryDict("a=1&b=" + "ü" * 50)
+    assert (made.filename, made.content_type) == ("x.bin", "application/octet-stream")
+    assert read(made.source) == DATA[:5000]
+    made.finish()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\r\n",
+        b"\r\n--",
+        f"\r\n--{BOUNDARY[:-1]}".encode() * 9,
+        b"-" * 70_000,
+        f"\n--{BOUNDARY[1:]}--\r\n".encode() * 5000,
+    ],
+)
+def test_bytes_that_look_like_a_boundary_stay_bytes(me, data):
+    assert Resumable(data, chunk_size=len(data) or 1).send(me, 1).status == 200
+    assert sha(me) == sha256(data)
+
+
+def form_of(source, headers):
+    class Request:
+        META = {"CONTENT_TYPE": headers["Content-Type"]}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forms, "source_of", lambda request: source)
+        made = forms.Form(Request())
+    made.begin()
+    return made
+
+
+def read(source):
+    data, view = b"", memoryview(bytearray(10_000))
+    while size := source.readinto(view, 1):
+        data += bytes(view[:size])
+    return data
+
+
+def test_a_form_that_stalls_is_given_up():
+    body, headers = form({"a": "1"}, DATA)
+
+    def stalls():
+        raise sources.Idle
+
+    made = form_of(ScriptedSource(body[:5000], stalls, length=len(body)), headers)
+    assert len(read(made.source)) < 5000
+    assert made.source.broken
+    with pytest.raises(errors.Truncated):
+        made.finish()
+
+
+# Cuts
+
+
+@pytest.mark.parametrize("end", ["in the fields", "before the file", "in the file"])
+def test_of_a_form_that_was_cut_nothing_is_kept(me, file, end):
+    sent = file.request(1)
+    body = sent["body"]
+    after = {
+        "in the fields": 200,
+        "before the file": body.index(b"\r\n\r\n" + DATA[:50]),
+        "in the file": body.index(DATA[:50]) + 50_000,
+    }[end]
+    answer = me.cut("POST", sent["path"], body, after, headers=sent["headers"])
+    assert (answer.status, answer.json()["code"]) == (400, "truncated")
+    assert Chunk.objects.count() == 0
+    assert finished() == {}
+    assert file.send(me, 1).status == 200
+    assert sha(me) == sha256(DATA)
+
+
+def test_of_a_form_that_was_cut_before_its_file_no_upload_is_opened(me, file):
+    sent = file.request(1)
+    me.cut("POST", sent["path"], sent["body"], 300, headers=sent["headers"])
+    assert not UploadSession.objects.exists()
+
+
+def test_all_bytes_of_the_file_count_when_only_the_end_of_the_form_is_cut(me, file):
+    sent = file.request(1)
+    after = len(sent["body"]) - 4
+    answer = me.cut("POST", sent["path"], sent["body"], after, headers=sent["headers"])
+    assert answer.json()["code"] == "truncated"
+    assert sha(me) == sha256(DATA)
+
+
+# What is no proper form
+
+
+def send(me, body, content_type=f"multipart/form-data; boundary={BOUNDARY}"):
+    url = Resumable(b"x", chunk_size=1).request(1)["path"]
+    return me.request("POST", url, body, {"Content-Type": content_type})
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        "multipart/form-data; boundary=" + "x" * 201,
+        "multipart/form-data; boundary=bö",
+    ],
+)
+def test_a_form_needs_a_proper_boundary(me, content_type):
+    answer = send(me, form({}, b"x")[0], content_type)
+    assert (answer.status, answer.json()["code"]) == (400, "invalid")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"no form at all",
+        form({"a": "b"})[0],
+        f"--{BOUNDARY}\r\nContent-Disposition: form-data\r\n\r\n".encode(),
+        f"--{BOUNDARY}\r\nX: {'x' * 5000}\r\n\r\nabc".encode(),
+        form({"a": "x" * 300_000}, b"x")[0],
+        form({f"n{number}": "" for number in range(300)}, b"x")[0],
+        form({"x" * 700 + str(number): "" for number in range(500)}, b"x")[0],
+        b"preamble" * 50_000 + form({}, b"x")[0],
+    ],
+    ids=range(8),
+)
+def test_what_is_no_form_with_a_file_is_refused(me, body):
+    answer = send(me, body)
+    assert (answer.status, answer.json()["code"]) == (400, "invalid")
+    assert not UploadSession.objects.exists()
+
+
+def test_a_preamble_and_fields_behind_the_file_do_no_harm(me):
+    after = form({"after": "x", "csrfmiddlewaretoken": "x"}, b"second file")[0]
+    end = f"--{BOUNDARY}--\r\n".encode()
+    body = b"preamble\r\n" + form({}, b"x")[0].removesuffix(end) + after + b"epilogue"
+    assert send(me, body).status == 200
+    assert sha(me) == sha256(b"x")
+
+
+def test_a_part_in_a_transfer_encoding_is_refused(me):
+    head = b"Content-Type: application/octet-stream"
+    body = form({}, b"eA==")[0].replace(
+        head, head + b"\r\nContent-Transfer-Encoding: base64"
+    )
+    assert send(me, body).status == 400
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+def test_a_chunk_in_base64_is_refused_with_the_reason(me, size):
+    field = "data:application/octet-stream;base64," + "QUJD" * (size // 3)
+    answer = send(me, form({"file": field})[0])
+    assert answer.status == 400
+    assert "base64" in answer.json()["detail"]
+    assert not UploadSession.objects.exists()
+
+
+def test_a_field_that_only_looks_like_a_chunk_in_base64_is_none(me, file):
+    picture = {"thumbnail": "data:image/png;base64,QUJD"}
+    assert file.send(me, 1, fields=picture).status == 200
+
+
+def test_more_bytes_than_the_chunk_has_are_refused(me, file):
+    assert file.send(me, 1, data=DATA + b"x").status == 400
+    assert finished() == {}
+
+
+def test_fewer_bytes_than_the_chunk_has_are_refused(me, file):
+    assert file.send(me, 1, data=DATA[:-1]).status == 400
+    assert Chunk.objects.count() == 0
+
+
+# CSRF
+
+
+def test_without_a_token_nothing_is_taken(me, file):
+    request = file.request(1)
+    request["headers"] |= NO_TOKEN
+    assert me.request(**request).status == 400
+    fine = Fine(b"x")
+    request = fine.request()
+    request["headers"] |= NO_TOKEN
+    answer = me.request(**request)
+    assert answer.status == 403
+    assert answer.json()["preventRetry"] is True
+    assert not UploadSession.objects.exists()
+    assert staged() == 0
+
+
+@pytest.mark.parametrize("logged_in", [False, True])
+def test_the_token_may_come_as_a_field_before_the_file(
+    file, django_user_model, logged_in
+):
+    user = django_user_model.objects.create_user("ann") if logged_in else None
+    me = Visitor(user)
+    request = file.request(1, fields={"csrfmiddlewaretoken": me.token})
+    request["headers"] |= NO_TOKEN
+    assert me.request(**request).status == 200
+    upload = UploadSession.objects.get()
+    assert upload.user == user
+    assert "csrf" not in str(upload.metadata)
+
+
+def test_a_wrong_token_in_a_field_is_refused(me, file):
+    request = file.request(1, fields={"csrfmiddlewaretoken": "x" * 32})
+    request["headers"] |= NO_TOKEN
+    assert me.request(**request).status == 400
+
+
+def test_a_token_in_the_address_is_none(me, file):
+    request = file.request(1)
+    request["path"] += f"&csrfmiddlewaretoken={me.token}"
+    request["headers"] |= NO_TOKEN
+    assert me.request(**request).status == 400
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_other_methods_than_post_need_the_token_in_the_header(me, file, method):
+    request = file.request(1, method=method, fields={"csrfmiddlewaretoken": me.token})
+    assert me.request(**request).status == 200
+    request = Resumable(b"other", chunk_size=5).request(
+        1, method=method, fields={"csrfmiddlewaretoken": me.token}
+    )
+    request["headers"] |= NO_TOKEN
+    assert me.request(**request).status == 400
