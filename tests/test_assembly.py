@@ -438,37 +438,6 @@ def test_a_worker_that_wakes_up_late_takes_back_its_own_file_only(
     assert ends == [upload.pk]
 
 
-@pytest.mark.parametrize("when", ["_note_plan", "_complete"])
-def test_a_worker_that_wakes_up_in_the_middle_of_another_ones_work_leaves_no_file(
-    monkeypatch, when
-):
-    """The sleeper publishes under the planned name just before the other one does."""
-    monkeypatch.setattr(filesystem, "LOCK_WAITS", ())
-    upload = sent(DATA, 10)
-    publish = filesystem.FilesystemWhole.publish
-    steps: list[str] = []
-
-    def second_publishes(self: Any, name: str) -> str:
-        # The first one wakes up, and goes on until it finds that it lost the lease.
-        steps.append(publish(first[0], first[1]))
-        return publish(self, name)
-
-    def first_sleeps(self: Any, name: str) -> str:
-        first.extend([self, name])
-        monkeypatch.setattr(filesystem.FilesystemWhole, "publish", second_publishes)
-        age(upload)
-        assert assemble(upload)
-        return steps[0]
-
-    first: list[Any] = []
-    monkeypatch.setattr(filesystem.FilesystemWhole, "publish", first_sleeps)
-    with heard(*ENDS) as ends:
-        assert not assemble(upload)
-    assert read(upload) == DATA
-    assert len(finished()) == 1
-    assert ends == [upload.pk]
-
-
 def test_cancelling_while_it_is_assembled_leaves_nothing(monkeypatch, caplog):
     for owner, name in (
         (FilesystemStore, "join"),

@@ -890,6 +890,46 @@ def test_a_worker_that_wakes_up_and_its_successor_at_once_make_one_file(
         assert finished() == []
 
 
+def test_a_worker_that_wakes_up_just_before_its_successor_publishes_leaves_no_file(
+    settings, monkeypatch
+):
+    """It gets the name that the other one has planned, and may not drop it itself."""
+    use(settings, RUNNER="tests.making.lost_nudge")
+    upload = sent(DATA, 10)
+    first = held(monkeypatch, filesystem.FilesystemWhole, "publish")
+    asleep = Running(assembly.assemble, upload.pk)
+    first.wait()
+    age(upload)
+    second = held(monkeypatch, filesystem.FilesystemWhole, "publish")
+    successor = Running(assembly.assemble, upload.pk)
+    second.wait()
+    first.open()
+    assert asleep.result() is False
+    second.open()
+    assert successor.result() is True
+    assert read(upload) == DATA
+    assert len(finished()) == 1
+
+
+def test_a_file_published_while_its_upload_is_cancelled_goes_as_well(
+    settings, monkeypatch
+):
+    """The cancelling has looked for a file already, and has yet to drop the chunks."""
+    use(settings, RUNNER="tests.making.lost_nudge")
+    upload = sent(DATA, 10)
+    publishing = held(monkeypatch, filesystem.FilesystemWhole, "publish")
+    worker = Running(assembly.assemble, upload.pk)
+    publishing.wait()
+    releasing = held(monkeypatch, filesystem.FilesystemStore, "release")
+    ending = Running(engine.cancel, now(upload))
+    releasing.wait()
+    publishing.open()
+    assert worker.result() is False
+    releasing.open()
+    ending.result()
+    assert nothing_is_left(upload.pk)
+
+
 def test_finishing_and_a_last_chunk_at_once_make_a_whole_file(settings):
     """The chunk is in the file, or its client is told that it is not."""
     for _ in range(6):
