@@ -19,5 +19,5 @@ urlpatterns = [
     path("uploads/", include("resumable_uploads.urls")),
     # Django would redirect a POST without the slash, and clients take the page behind
     # a redirect for success.
-    path("uploads", UploadsView.as_view()),
+    path("uploads", UploadsView.as_view(schema=None)),
 ]

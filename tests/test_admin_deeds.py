@@ -207,7 +207,7 @@ def test_what_is_in_use_is_not_purged(admin_client):
 
 
 def test_a_record_stays_while_its_bytes_do(admin_client, monkeypatch):
-    monkeypatch.setattr(engine, "_drop_bytes", lambda upload: False)
+    monkeypatch.setattr(engine.ending, "_drop_bytes", lambda upload: False)
     upload = begun()
     page = do(admin_client, "purge_now", upload)
     assert "Its bytes could not be dropped yet." in page.content.decode()

@@ -495,9 +495,9 @@ STEPS: list[tuple[Any, str]] = [
     (filesystem, "sync_folder"),
     (filesystem.FilesystemWhole, "publish"),
     (assembly, "_complete"),
-    (engine, "_taken_to_settle"),
+    (engine.ending, "_taken_to_settle"),
     (FilesystemStore, "release"),
-    (engine, "_drop_bytes"),
+    (engine.ending, "_drop_bytes"),
 ]
 
 
@@ -564,7 +564,7 @@ def test_a_death_at_any_step_is_made_good_by_the_next(
         (base.Whole, "publish"),
         (assembly, "_complete"),
         (Store, "release"),
-        (engine, "_drop_bytes"),
+        (engine.ending, "_drop_bytes"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -7,9 +7,11 @@ from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.utils import timezone
 
 from resumable_uploads import engine, errors, signals
+from resumable_uploads.body import Body, checksum
 from resumable_uploads.models import Chunk, State, UploadSession
 from resumable_uploads.policies import UploadPolicy
 from resumable_uploads.protocols.byteoffset import FileId
@@ -224,11 +226,11 @@ def test_what_is_written_again_counts_and_not_what_was_there(me, file, start):
     cut(me, file, 20_000, 10_000)
     assert file.upload(me, start, new[start:]).status == 200
     upload = assert_stored(DATA[:start] + new[start:])
-    assert upload.checksum == checksum(DATA[:start] + new[start:])
+    assert upload.checksum == declared(DATA[:start] + new[start:])
 
 
-def checksum(data):
-    return f"crc64nvme:{engine.checksum(data):016x}"
+def declared(data):
+    return f"crc64nvme:{checksum(data):016x}"
 
 
 def test_what_is_written_again_may_be_cut_again(me, file):
@@ -271,7 +273,7 @@ def test_a_status_ends_the_request_that_is_still_at_it(me, file, settings):
     source = ScriptedSource(DATA[:10_000], ask, DATA[10_000:], length=len(DATA))
     cut(me, file, 0, 0)
     with pytest.raises(errors.Interrupted):
-        engine.append(only(), 0, engine.Body(source))
+        engine.append(only(), 0, Body(source))
     assert offsets == [10_000]
     assert file.status(me).body == b"10000"
     assert file.resume(me) == 10_000
@@ -285,7 +287,7 @@ def test_a_newer_upload_ends_the_one_that_is_still_at_it(me, file, settings):
     )
     cut(me, file, 0, 0)
     with pytest.raises(errors.NotReceiving):
-        engine.append(only(), 0, engine.Body(source))
+        engine.append(only(), 0, Body(source))
     assert_stored()
 
 
@@ -300,7 +302,7 @@ def test_an_upload_begins_though_an_older_one_comes_late(me, file, monkeypatch):
         if late:
             start = taken.received
             rest = ScriptedSource(DATA[start : start + late.pop(0)], length=None)
-            engine.append(engine.refreshed(upload), start, engine.Body(rest))
+            engine.append(engine.refreshed(upload), start, Body(rest))
         return taken
 
     monkeypatch.setattr(engine, "take_offset", take)
@@ -312,7 +314,7 @@ def test_what_comes_before_a_long_pause_is_kept(me, file):
     source = ScriptedSource(DATA[:12_345], PAUSE, length=len(DATA))
     cut(me, file, 0, 0)
     with pytest.raises(errors.Truncated):
-        engine.append(only(), 0, engine.Body(source))
+        engine.append(only(), 0, Body(source))
     assert file.status(me).body == b"12345"
 
 
@@ -333,7 +335,7 @@ def test_uploads_of_one_file_at_the_same_time_make_one_file(me, file):
 
 def try_upload(me, file, start):
     assert file.upload(me, start).status in (200, 400)
-    engine.transaction.get_connection().close()
+    transaction.get_connection().close()
 
 
 # Who may

@@ -10,8 +10,9 @@ import pytest
 from django.utils import timezone
 
 from resumable_uploads import engine, errors
-from resumable_uploads.body import CHECKSUM, checksum
+from resumable_uploads.body import CHECKSUM, Body, checksum
 from resumable_uploads.models import AddressedBy, Chunk, State, UploadSession
+from resumable_uploads.stores import Place, store_for
 
 from .making import (
     PAUSE,
@@ -55,9 +56,9 @@ def assembled(upload: UploadSession) -> bytes:
     row = engine.refreshed(upload)
     assert row.state == State.ASSEMBLING
     from_rows = []
-    store = engine.store_for(row.storage)
+    store = store_for(row.storage)
     for chunk in Chunk.objects.filter(upload=row).order_by("number"):
-        with store.open(engine.Place(chunk.key, chunk.start)) as stream:
+        with store.open(Place(chunk.key, chunk.start)) as stream:
             from_rows.append(stream.read(chunk.size))
     return b"".join(from_rows)
 
@@ -111,7 +112,7 @@ def test_what_came_before_a_chunked_body_broke_is_kept():
     upload = open_upload(100)
     source = ScriptedSource(DATA[:47], length=None, broken=True)
     with pytest.raises(errors.Truncated):
-        engine.append(upload, 0, engine.Body(source))
+        engine.append(upload, 0, Body(source))
     assert now(upload).received == 47
 
 

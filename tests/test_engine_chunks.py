@@ -12,7 +12,7 @@ from resumable_uploads import engine, errors
 from resumable_uploads.body import CHECKSUM, checksum
 from resumable_uploads.models import AddressedBy, Chunk, State, UploadSession
 from resumable_uploads.policies import get_policy
-from resumable_uploads.stores import filesystem
+from resumable_uploads.stores import Place, filesystem, store_for
 
 from .making import (
     ALICE,
@@ -60,10 +60,10 @@ def put(upload: UploadSession, number: int, data: bytes | None = None, **how: An
 
 def recorded(upload: UploadSession) -> dict[int, bytes]:
     """Return the bytes of all recorded chunks by their numbers."""
-    store = engine.store_for(upload.storage)
+    store = store_for(upload.storage)
     found = {}
     for chunk in Chunk.objects.filter(upload=upload):
-        with store.open(engine.Place(chunk.key, chunk.start)) as stream:
+        with store.open(Place(chunk.key, chunk.start)) as stream:
             found[chunk.number] = stream.read(chunk.size)
     return found
 
@@ -557,7 +557,11 @@ def test_a_commit_of_unknown_outcome_keeps_the_bytes(upload, monkeypatch):
         raise ConnectionResetError("the database went away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "_insert_chunk", after(engine._insert_chunk, lost))
+        patch.setattr(
+            engine.numbering,
+            "_insert_chunk",
+            after(engine.numbering._insert_chunk, lost),
+        )
         with pytest.raises(ConnectionResetError):
             put(upload, 0)
     assert files_beside() == 1

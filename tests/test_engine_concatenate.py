@@ -240,11 +240,13 @@ def test_deleting_the_row_of_the_whole_leaves_the_parts():
 def test_cancelling_and_joining_at_once_is_decided_by_the_row(monkeypatch):
     """The part ends after it was looked up, and before it is held."""
     first = part(DATA)
-    monkeypatch.setattr(
-        engine,
-        "_row",
-        lambda *args, make=engine._row: (engine.cancel(first), make(*args))[1],
-    )
+    original = engine.joining.new_row
+
+    def late(*args):
+        engine.cancel(first)
+        return original(*args)
+
+    monkeypatch.setattr(engine.joining, "new_row", late)
     with pytest.raises(errors.Incomplete):
         join(first)
     assert staged(first.pk) == []

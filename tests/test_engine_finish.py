@@ -101,11 +101,11 @@ def test_what_comes_between_two_looks_counts(monkeypatch):
     refreshed = engine.refreshed
 
     def late(row: UploadSession) -> UploadSession:
-        monkeypatch.setattr(engine, "refreshed", refreshed)
+        monkeypatch.setattr(engine.finishing, "refreshed", refreshed)
         put(upload, 1)
         return refreshed(row)
 
-    monkeypatch.setattr(engine, "refreshed", late)
+    monkeypatch.setattr(engine.finishing, "refreshed", late)
     assert engine.finish(found).state == State.ASSEMBLING
 
 
@@ -153,7 +153,9 @@ def test_a_chunk_that_comes_after_the_last_look_is_not_left_out(monkeypatch):
     upload = open_upload(None, 10)
     put(upload, 0)
     monkeypatch.setattr(
-        engine, "_is_gapless", after(engine._is_gapless, lambda: _once(upload))
+        engine.finishing,
+        "_is_gapless",
+        after(engine.finishing._is_gapless, lambda: _once(upload)),
     )
     done = engine.finish(now(upload))
     assert (done.state, done.length, done.chunk_count) == (State.ASSEMBLING, 20, 2)

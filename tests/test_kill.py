@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from resumable_uploads import engine, retention, signals
 from resumable_uploads.models import Chunk, State, UploadSession
+from resumable_uploads.stores import Place, store_for
 
 from . import deeds
 from .deeds import CHUNK, DATA
@@ -96,9 +97,9 @@ def is_told_apart(upload: UploadSession) -> bool:
     """Tell whether the rows say what is really there."""
     row = engine.refreshed(upload)
     chunks = list(Chunk.objects.filter(upload=upload))
-    store = engine.store_for(row.storage)
+    store = store_for(row.storage)
     for chunk in chunks:
-        with store.open(engine.Place(chunk.key, chunk.start)) as stream:
+        with store.open(Place(chunk.key, chunk.start)) as stream:
             if stream.read(chunk.size) != DATA[chunk.offset :][: chunk.size]:
                 return False
     return row.state == State.COMPLETE or (
@@ -118,12 +119,12 @@ def is_complete(upload: UploadSession) -> bool:
 @pytest.mark.parametrize(
     ("line", "when", "call", "locks"),
     [
-        (f"{ENGINE}:_chunk_there", "before", 1, True),
+        (f"{ENGINE}.numbering:_chunk_there", "before", 1, True),
         (f"{STORE}:os.pwrite", "before", 2, True),
         (f"{STORE}:os.pwrite", "before", 2, False),
-        (f"{ENGINE}:_record_chunk", "before", 1, True),
-        (f"{ENGINE}:_record_chunk", "before", 1, False),
-        (f"{ENGINE}:_end_if_full", "after", 1, True),
+        (f"{ENGINE}.numbering:_record_chunk", "before", 1, True),
+        (f"{ENGINE}.numbering:_record_chunk", "before", 1, False),
+        (f"{ENGINE}.numbering:end_if_full", "after", 1, True),
         (COMMIT, "before", 1, True),
         (COMMIT, "after", 1, False),
     ],
@@ -148,7 +149,7 @@ def test_between_the_socket_and_the_committed_row(kill, line, when, call, locks)
     ("line", "when"),
     [
         (COMMIT, "after"),
-        (f"{ENGINE}:_nudge_if_full", "before"),
+        (f"{ENGINE}.writing:nudge_if_full", "before"),
         (f"{ASSEMBLY}:assemble", "before"),
     ],
 )
@@ -168,7 +169,7 @@ def test_after_the_last_chunk(kill, line, when):
     ("line", "when", "call", "kept"),
     [
         (f"{STORE}:os.pwrite", "before", 5, CHUNK),
-        (f"{ENGINE}:_record_segment", "before", 2, CHUNK),
+        (f"{ENGINE}.appending:_record_segment", "before", 2, CHUNK),
         (COMMIT, "before", 2, CHUNK),
         (COMMIT, "after", 2, 2 * CHUNK),
     ],
@@ -193,7 +194,7 @@ def test_in_the_middle_of_an_append(kill, line, when, call, kept):
         (COMMIT, "before"),
         (COMMIT, "after"),
         (f"{STORE}:FilesystemStore.release", "before"),
-        (f"{ENGINE}:_drop_bytes", "after"),
+        (f"{ENGINE}.ending:_drop_bytes", "after"),
     ],
 )
 def test_in_the_assembly(kill, settings, line, when):
@@ -214,11 +215,11 @@ def test_in_the_assembly(kill, settings, line, when):
 @pytest.mark.parametrize(
     ("line", "when"),
     [
-        (f"{ENGINE}:_end", "before"),
-        (f"{ENGINE}:_end", "after"),
+        (f"{ENGINE}.ending:_end", "before"),
+        (f"{ENGINE}.ending:_end", "after"),
         (f"{STORE}:FilesystemStore.release", "before"),
-        (f"{ENGINE}:_drop_bytes", "after"),
-        (f"{ENGINE}:signals.send_after_commit", "before"),
+        (f"{ENGINE}.ending:_drop_bytes", "after"),
+        (f"{ENGINE}.ending:signals.send_after_commit", "before"),
     ],
 )
 def test_in_the_middle_of_cancelling(kill, line, when):
@@ -241,7 +242,14 @@ def test_what_a_dead_process_left_of_a_row_that_is_gone_is_swept(kill):
     """Somebody else deletes the row; the bytes come after it."""
     upload = open_upload(len(DATA), CHUNK)
     deeds.put_chunk(str(upload.pk))
-    kill("put_chunk", upload, f"{ENGINE}:_record_chunk", "before", 1, locks=False)
+    kill(
+        "put_chunk",
+        upload,
+        f"{ENGINE}.numbering:_record_chunk",
+        "before",
+        1,
+        locks=False,
+    )
     left = staged(upload.pk)
     assert len([path for path in left if path.suffix == ".chunk"]) == 1
     UploadSession.objects.filter(pk=upload.pk).update(state=State.CANCELLED)

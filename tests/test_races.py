@@ -21,7 +21,7 @@ from django.utils import timezone
 from resumable_uploads import assembly, engine, errors, retention, signals
 from resumable_uploads.models import Chunk, State, UploadSession
 from resumable_uploads.policies import get_policy
-from resumable_uploads.stores import filesystem
+from resumable_uploads.stores import Place, filesystem, store_for
 
 from .making import (
     ALICE,
@@ -88,10 +88,10 @@ def row(upload: UploadSession) -> UploadSession:
 
 def stored(upload: UploadSession) -> dict[int, bytes]:
     """Return the recorded bytes by the numbers of their chunks."""
-    store = engine.store_for(upload.storage)
+    store = store_for(upload.storage)
     found = {}
     for chunk in Chunk.objects.filter(upload=upload):
-        with store.open(engine.Place(chunk.key, chunk.start)) as stream:
+        with store.open(Place(chunk.key, chunk.start)) as stream:
             found[chunk.number] = stream.read(chunk.size)
     return found
 
@@ -142,7 +142,7 @@ def test_eight_appends_at_one_offset_have_one_winner(places):
 def test_who_lost_the_lease_records_nothing(places, monkeypatch):
     """The first one has its bytes on disk when the second one asks."""
     upload = open_upload(SIZE)
-    gate = held(monkeypatch, engine, "_record_segment")
+    gate = held(monkeypatch, engine.appending, "_record_segment")
     first = Running(engine.append, now(upload), 0, body(writer_data(0)))
     gate.wait()
     engine.append(now(upload), 0, body(writer_data(1, 50)))
@@ -156,7 +156,7 @@ def test_who_lost_the_lease_records_nothing(places, monkeypatch):
 @pytest.mark.usefixtures("nobody_assembles")
 def test_who_lost_the_lease_to_a_question_records_nothing(monkeypatch):
     upload = open_upload(SIZE)
-    gate = held(monkeypatch, engine, "_record_segment")
+    gate = held(monkeypatch, engine.appending, "_record_segment")
     first = Running(engine.append, now(upload), 0, body(writer_data(0)))
     gate.wait()
     assert engine.take_offset(now(upload)).received == 0
@@ -170,7 +170,7 @@ def test_who_lost_the_lease_to_a_question_records_nothing(monkeypatch):
 def test_an_append_at_an_offset_that_has_just_passed_is_refused(monkeypatch):
     """It found the upload at 0; before it takes the lease, another one has appended."""
     upload = open_upload(SIZE)
-    gate = held(monkeypatch, engine, "_take_lease")
+    gate = held(monkeypatch, engine.appending, "_take_lease")
     late = Running(engine.append, now(upload), 0, body(writer_data(0)))
     gate.wait()
     engine.append(now(upload), 0, body(writer_data(1, 50)))
@@ -291,7 +291,7 @@ def test_one_client_key_opened_by_many_at_once_is_one_upload():
 
 @pytest.mark.usefixtures("no_quota")
 def test_two_that_find_no_upload_under_their_key_open_one(monkeypatch):
-    gate = held(monkeypatch, engine, "_row")
+    gate = held(monkeypatch, engine.opening, "new_row")
     first = Running(open_upload, SIZE, client_key="k")
     gate.wait()
     second = open_upload(SIZE, client_key="k")
@@ -328,7 +328,7 @@ def test_one_chunk_eight_times_at_once_is_one_chunk(places, length, monkeypatch)
 def test_two_that_write_the_same_chunk_at_once_count_once(places, monkeypatch):
     """Both have their bytes on disk before one of them is recorded."""
     upload = open_upload(20, 10)
-    gate = held(monkeypatch, engine, "_record_chunk")
+    gate = held(monkeypatch, engine.numbering, "_record_chunk")
     first = Running(engine.put_chunk, now(upload), 0, body(DATA[:10]))
     gate.wait()
     assert engine.put_chunk(now(upload), 0, body(DATA[:10]))[1]
@@ -389,7 +389,7 @@ def test_a_chunk_recorded_between_the_look_and_the_lock_is_not_overwritten(
 ):
     """The upload was looked up before; under the lock it is looked at again."""
     upload = open_upload(20, 10)
-    gate = held(monkeypatch, engine, "_writer")
+    gate = held(monkeypatch, engine.numbering, "writing")
     late = Running(engine.put_chunk, now(upload), 0, body(b"other byte"))
     gate.wait()
     engine.put_chunk(now(upload), 0, body(DATA[:10]))
@@ -423,7 +423,7 @@ def test_replacements_at_once_never_mix(places):
 def test_a_swap_that_is_outrun_looks_again(places, monkeypatch):
     upload = open_upload(20, 10)
     engine.put_chunk(now(upload), 0, body(b"first data"))
-    gate = held(monkeypatch, engine, "_swap_chunk")
+    gate = held(monkeypatch, engine.numbering, "_swap_chunk")
     slow = Running(engine.put_chunk, now(upload), 0, body(b"slow bytes"), replace=True)
     gate.wait()
     engine.put_chunk(now(upload), 0, body(b"quick data"), replace=True)
@@ -457,7 +457,7 @@ def test_chunks_and_appends_at_once_are_one_or_the_other(places):
 def test_a_chunk_between_the_lease_and_the_segment_decides(places, monkeypatch):
     """The append has the lease and its bytes on disk; a chunk is recorded first."""
     upload = open_upload(60, 20)
-    gate = held(monkeypatch, engine, "_record_segment")
+    gate = held(monkeypatch, engine.appending, "_record_segment")
     append = Running(engine.append, now(upload), 0, body(DATA[:60]))
     gate.wait()
     engine.put_chunk(now(upload), 1, body(DATA[20:40]))
@@ -543,7 +543,7 @@ def test_an_end_while_chunks_arrive_leaves_nothing(places, end):
 @pytest.mark.parametrize(
     ("name", "after"),
     [
-        ("_writer", False),
+        ("writing", False),
         ("_chunk_there", False),
         ("_chunk_there", True),
         ("_check_whole", False),
@@ -556,7 +556,7 @@ def test_an_end_at_any_line_of_a_request_leaves_nothing(
 ):
     upload = open_upload(20, 10)
     upload_id = upload.pk
-    gate = held(monkeypatch, engine, name, after)
+    gate = held(monkeypatch, engine.numbering, name, after)
     request = Running(engine.put_chunk, now(upload), 0, body(DATA[:10]))
     gate.wait()
     # Where the request holds a transaction, SQLite lets nobody else write.
@@ -576,7 +576,7 @@ def test_an_end_in_the_middle_of_a_recording_leaves_nothing(places, monkeypatch,
     """The request has the row's lock; the chunk comes just before the end."""
     upload = open_upload(20, 10)
     upload_id = upload.pk
-    gate = held(monkeypatch, engine, "_advance", after=True)
+    gate = held(monkeypatch, engine.numbering, "_advance", after=True)
     request = Running(engine.put_chunk, now(upload), 0, body(DATA[:10]))
     gate.wait()
     ending = Running(end, upload)
@@ -593,7 +593,7 @@ def test_an_end_in_the_middle_of_a_recording_leaves_nothing(places, monkeypatch,
 def test_an_end_at_any_line_of_an_append_leaves_nothing(places, monkeypatch, end, name):
     upload = open_upload(SIZE)
     upload_id = upload.pk
-    gate = held(monkeypatch, engine, name)
+    gate = held(monkeypatch, engine.appending, name)
     request = Running(engine.append, now(upload), 0, body(DATA))
     gate.wait()
     end(upload)
@@ -957,7 +957,7 @@ def test_finishing_and_a_last_chunk_at_once_make_a_whole_file(settings):
 def test_a_chunk_that_comes_between_the_count_and_the_freeze_is_counted(monkeypatch):
     upload = open_upload(None, 10)
     engine.put_chunk(now(upload), 0, body(DATA[:10]))
-    gate = held(monkeypatch, engine, "_is_gapless", after=True)
+    gate = held(monkeypatch, engine.finishing, "_is_gapless", after=True)
     finish = Running(engine.finish, now(upload))
     gate.wait()
     engine.put_chunk(now(upload), 1, body(DATA[10:20]))
@@ -970,7 +970,7 @@ def test_a_replacement_between_the_count_and_the_freeze_is_counted(monkeypatch):
     upload = open_upload(None, 10)
     engine.put_chunk(now(upload), 0, body(DATA[:10]))
     engine.put_chunk(now(upload), 1, body(DATA[10:20]))
-    gate = held(monkeypatch, engine, "_is_gapless", after=True)
+    gate = held(monkeypatch, engine.finishing, "_is_gapless", after=True)
     finish = Running(engine.finish, now(upload))
     gate.wait()
     engine.put_chunk(now(upload), 1, body(b"short"), replace=True)

@@ -298,13 +298,13 @@ def full_disk(me, settings, patch):
 def taken_over(me, settings, patch):
     """Have somebody else take the lease as soon as this request has it."""
     upload = open_upload(me)
-    take = engine._take_lease
+    take = engine.appending._take_lease
 
     def take_and_lose(row, offset):
         take(row, offset)
         engine.take_offset(row)
 
-    patch.setattr(engine, "_take_lease", take_and_lose)
+    patch.setattr(engine.appending, "_take_lease", take_and_lose)
     return upload
 
 

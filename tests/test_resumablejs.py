@@ -14,6 +14,7 @@ from django.utils import timezone
 from rest_framework.throttling import SimpleRateThrottle
 
 from resumable_uploads import engine, errors, signals
+from resumable_uploads.body import Body
 from resumable_uploads.models import Chunk, State, UploadSession
 from resumable_uploads.policies import UploadPolicy
 from resumable_uploads.protocols import resumablejs
@@ -486,7 +487,7 @@ def test_a_chunk_of_the_old_geometry_does_not_mix_into_the_new_one(me):
     upload = only()
     new.send(me, 4)
     # It was checked by what the other request has just changed.
-    body = engine.Body(Bytes(old.bytes_of(5)))
+    body = Body(Bytes(old.bytes_of(5)))
     with pytest.raises(errors.Interrupted):
         engine.put_chunk(upload, 4, body)
     for number in (2, 3):

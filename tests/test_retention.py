@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models.signals import pre_delete
 from django.utils import timezone
 
-from resumable_uploads import assembly, engine, inline, retention, signals
+from resumable_uploads import assembly, engine, errors, inline, retention, signals
 from resumable_uploads.models import (
     GONE_STATES,
     OPEN_STATES,
@@ -161,7 +161,7 @@ def test_purging_while_bytes_arrive_leaves_nothing():
         change(upload, expires_at=ago(1))
         assert retention.purge().expired == 1
 
-    with pytest.raises(engine.errors.Gone):
+    with pytest.raises(errors.Gone):
         engine.put_chunk(now(upload), 0, body(DATA[:5], purge, DATA[5:10]))
     assert staged(upload.pk) == []
     assert not Chunk.objects.exists()

@@ -33,6 +33,7 @@ DATA = "data"
 MOVED = "moved"
 # Seconds between attempts to lock a file that is to be finished.
 LOCK_WAITS = (0.005, 0.02, 0.05, 0.1)
+OPEN_TRIES = 10
 COPY_STEP = 64 * 1024 * 1024
 # How often a name may be taken by somebody else just before it is used.
 NAME_TRIES = 20
@@ -358,11 +359,13 @@ class FilesystemStore(Store):
 
 def open_file(path: Path, flags: int) -> int:
     """Open a file, with its folders where they are missing: for their owner only."""
-    try:
-        return os.open(path, flags, 0o666)
-    except FileNotFoundError:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(path, flags, 0o666)
+    for _ in range(OPEN_TRIES):
+        # An upload that ends at this moment takes its folder away again.
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, flags, 0o666)
+        with contextlib.suppress(FileNotFoundError):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(path, flags, 0o666)
 
 
 def is_text(path: Path, text: str) -> bool:

@@ -1,0 +1,77 @@
+"""The verbs of uploads, their rules, and all their concurrency.
+
+Three ideas make the verbs safe on any database and any number of hosts:
+
+1. Bytes first, then the row. Slow work holds no transaction; a byte is there when the
+   row of its chunk is committed, and not before.
+2. A transaction begins with a conditional UPDATE of the session's row. It takes the
+   lock and checks the state in one step, also where SELECT ... FOR UPDATE does nothing.
+3. The last to ask wins. Whoever wants to append, or to know the offset, takes the
+   lease; the forgotten request of a dead connection finds out at its next segment.
+
+Nothing here knows of requests, statuses or task queues.
+"""
+
+from __future__ import annotations
+
+from .appending import append
+from .ending import (
+    SETTLING_TAKES,
+    cancel,
+    chunk_keys,
+    expire,
+    expire_all,
+    has_made_file,
+    idle_since,
+    overdue,
+    reject,
+    settle,
+)
+from .finding import LAST_WORDS, find, find_by_key, find_gone, forget_key, take_offset
+from .finishing import REMIND_AFTER, finish, retry
+from .joining import concatenate
+from .numbering import put_chunk
+from .opening import OPEN_TRIES, NewUpload, advised_chunk_size, open
+from .quotas import NO_LIMIT, owner_of_upload
+from .rewinding import reshape, restart, rewind
+from .rows import FULL_STATES, SLIDE_STEP, WAITING_STATES, refreshed
+from .writing import tidy
+
+__all__ = [
+    "FULL_STATES",
+    "LAST_WORDS",
+    "NO_LIMIT",
+    "NewUpload",
+    "OPEN_TRIES",
+    "REMIND_AFTER",
+    "SETTLING_TAKES",
+    "SLIDE_STEP",
+    "WAITING_STATES",
+    "advised_chunk_size",
+    "append",
+    "cancel",
+    "chunk_keys",
+    "concatenate",
+    "expire",
+    "expire_all",
+    "find",
+    "find_by_key",
+    "find_gone",
+    "finish",
+    "forget_key",
+    "has_made_file",
+    "idle_since",
+    "open",
+    "overdue",
+    "owner_of_upload",
+    "put_chunk",
+    "refreshed",
+    "reject",
+    "reshape",
+    "restart",
+    "retry",
+    "rewind",
+    "settle",
+    "take_offset",
+    "tidy",
+]

@@ -1,0 +1,125 @@
+"""The door for stretches at the end: recorded in segments, under the lease."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from .. import errors
+from ..body import Body, Segment
+from ..conf import setting
+from ..models import AddressedBy, UploadSession
+from ..policies import UploadPolicy, policy_of
+from ..stores import Place, Writer, store_for
+from .quotas import check_growth, room_for
+from .rows import (
+    ENDED,
+    FULL_STATES,
+    check_receiving,
+    new_lease,
+    receiving,
+    refreshed,
+    slid,
+)
+from .writing import discard, new_chunk, nudged_if_full, writing, written
+
+
+def append(upload: UploadSession, offset: int, body: Body) -> UploadSession:
+    """Add a body to the end of an upload and return the upload as it is then.
+
+    What comes is recorded in segments, also when the body is cut short; then Truncated
+    is raised. A body with a digest is recorded whole or not at all. Raise
+    OffsetMismatch, TooLarge, WrongAddressing, Interrupted (another request has taken
+    over), ChecksumMismatch, NotReceiving, Gone, NotFound, StorageUnavailable.
+    """
+    if _is_empty_repeat(upload, offset, body):
+        return upload
+    check_receiving(upload)
+    policy = policy_of(upload)
+    room = room_for(upload, policy)
+    store = store_for(upload.storage)
+    with nudged_if_full(upload), writing(store, upload, offset, None) as writer:
+        _take_lease(upload, offset)
+        if body.left is not None and offset + body.left > room:
+            raise errors.TooLarge(max_size=room)
+        while not body.ended:
+            _append_segment(upload, writer, body, room, policy)
+    if body.truncated:
+        raise errors.Truncated(
+            received=body.received, expected=body.length, offset=upload.received
+        )
+    return upload
+
+
+def _is_empty_repeat(upload: UploadSession, offset: int, body: Body) -> bool:
+    full = upload.state in FULL_STATES
+    return full and body.left == 0 and offset == upload.length
+
+
+def _take_lease(upload: UploadSession, offset: int) -> None:
+    """Take the right to append at an offset. Raise what speaks against it."""
+    token, now = new_lease(), timezone.now()
+    taken = (
+        receiving(upload)
+        .filter(received=offset)
+        .exclude(addressed_by=AddressedBy.NUMBER)
+        .update(lease=token, active_at=now, **slid(upload, now))
+    )
+    if not taken:
+        row = check_receiving(refreshed(upload))
+        if row.addressed_by == AddressedBy.NUMBER:
+            raise errors.WrongAddressing(addressed_by=row.addressed_by)
+        raise errors.OffsetMismatch(row.received)
+    if upload.received != offset:
+        # Another request has appended since the row was read.
+        upload.refresh_from_db()
+    upload.lease = token
+
+
+def _append_segment(
+    upload: UploadSession, writer: Writer, body: Body, room: int, policy: UploadPolicy
+) -> None:
+    left = room - upload.received
+    if body.expected:
+        segment = body.whole(left)
+    else:
+        segment = body.segment(min(left, setting("SEGMENT_SIZE")))
+    with written(writer, segment) as place:
+        if body.expected:
+            body.check_end()
+            body.check_digests()
+        elif segment.size == left:
+            body.check_no_more()
+        if segment.size:
+            _record_segment(upload, segment, place, policy)
+        else:
+            discard(writer, place)
+
+
+def _record_segment(
+    upload: UploadSession, segment: Segment, place: Place, policy: UploadPolicy
+) -> None:
+    """Make a stretch at the end count, if this request still holds the lease."""
+    now = timezone.now()
+    end = upload.received + segment.size
+    ends = upload.ends_when_full and end == upload.length
+    changes: dict[str, Any] = {
+        "received": end,
+        "chunk_count": upload.chunk_count + 1,
+        "addressed_by": AddressedBy.OFFSET,
+        "active_at": now,
+        **slid(upload, now),
+        **(ENDED if ends else {}),
+    }
+    with transaction.atomic(durable=True):
+        mine = receiving(upload).filter(lease=upload.lease, received=upload.received)
+        if not mine.update(**changes):
+            raise errors.Interrupted(offset=check_receiving(refreshed(upload)).received)
+        check_growth(upload, policy)
+        new_chunk(upload, upload.chunk_count, upload.received, segment, place).save(
+            force_insert=True
+        )
+    for name, value in changes.items():
+        setattr(upload, name, value)

@@ -1,0 +1,177 @@
+"""The ends of an upload, and what follows each of them."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Case, CharField, F, Q, QuerySet, Value, When
+from django.utils import timezone
+
+from .. import errors, signals
+from ..conf import setting
+from ..models import OPEN_STATES, Chunk, State, UploadSession
+from ..stores import Store, store_for
+from ..stores.base import translated_errors
+from .rows import WAITING_STATES, new_lease
+
+log = logging.getLogger(__name__)
+
+# Who settles an upload has so long; then somebody else does.
+SETTLING_TAKES = timedelta(minutes=1)
+
+
+def cancel(upload: UploadSession, with_file: bool = True) -> None:
+    """End an upload for good and drop its bytes; ``with_file`` also a finished file.
+
+    Repeating it is harmless. Raise NotReceiving where the file is complete and is to
+    stay, or another model has claimed it.
+    """
+    states = (*OPEN_STATES, State.COMPLETE) if with_file else OPEN_STATES
+    rows = UploadSession.objects.filter(pk=upload.pk, claimed_at=None)
+    if _end(rows.filter(state__in=states), State.CANCELLED):
+        settle([upload.pk])
+    elif UploadSession.objects.filter(pk=upload.pk, state=State.COMPLETE).exists():
+        raise errors.NotReceiving("The file is complete.", state=State.COMPLETE)
+
+
+def expire(upload: UploadSession) -> bool:
+    """End an upload whose time is up. Return whether this call has."""
+    expired = bool(_end(overdue().filter(pk=upload.pk), State.EXPIRED))
+    if expired:
+        settle([upload.pk])
+    return expired
+
+
+def overdue(now: datetime | None = None) -> QuerySet[UploadSession]:
+    """Return the uploads whose time is up."""
+    return UploadSession.objects.filter(
+        state__in=WAITING_STATES,
+        expires_at__lte=now or timezone.now(),
+        claimed_at=None,
+    )
+
+
+def idle_since(moment: datetime) -> QuerySet[UploadSession]:
+    """Return the unfinished uploads that nothing has come for since a moment."""
+    return UploadSession.objects.filter(
+        state__in=WAITING_STATES, active_at__lt=moment, claimed_at=None
+    )
+
+
+def expire_all(rows: QuerySet[UploadSession]) -> int:
+    """End uploads whose time is up and return how many; settle none of them."""
+    return _end(rows, State.EXPIRED)
+
+
+def expire_if_overdue(upload: UploadSession) -> bool:
+    waits = upload.state in WAITING_STATES
+    return waits and upload.expires_at <= timezone.now() and expire(upload)
+
+
+def _end(rows: QuerySet[UploadSession], state: State, **changes: Any) -> int:
+    now = timezone.now()
+    return rows.update(
+        state=state,
+        settled=False,
+        active_at=now,
+        expires_at=now + setting("TOMBSTONES_KEPT_FOR"),
+        lease="",
+        **changes,
+    )
+
+
+def reject(upload: UploadSession, lease: str, error: errors.UploadError) -> None:
+    """End an upload whose assembled file was refused."""
+    rows = UploadSession.objects.filter(
+        pk=upload.pk, state=State.ASSEMBLING, lease=lease
+    )
+    if _end(rows, State.REJECTED, error_code=error.code, error=error.message):
+        settle([upload.pk])
+
+
+_SIGNALS = {
+    State.COMPLETE: signals.upload_completed,
+    State.CANCELLED: signals.upload_cancelled,
+    State.EXPIRED: signals.upload_expired,
+    State.REJECTED: signals.upload_failed,
+}
+
+
+def settle(upload_ids: Iterable[uuid.UUID]) -> int:
+    """Do what follows an end: drop the bytes, tell the listeners. Repeatable.
+
+    Return how many uploads are settled by this call. What cannot be done now stays
+    undone for the next housekeeping.
+    """
+    mine = _taken_to_settle(list(upload_ids))
+    ended = list(mine)
+    lent = lenders(upload.pk for upload in ended)
+    done = [
+        upload.pk for upload in ended if upload.pk not in lent and _drop_bytes(upload)
+    ]
+    Chunk.objects.filter(upload__in=done).delete()
+    for upload in mine.filter(pk__in=done):
+        signals.send_after_commit(_SIGNALS[State(upload.state)], upload)
+    # What is gone has no file any more, and its name may one day be another one's.
+    kept = Case(
+        When(state=State.COMPLETE, then=F("file")),
+        default=Value(""),
+        output_field=CharField(),
+    )
+    return mine.filter(pk__in=done).update(settled=True, lease="", file=kept)
+
+
+def _taken_to_settle(upload_ids: list[uuid.UUID]) -> QuerySet[UploadSession]:
+    """Take those that have ended and that nobody else is settling; return them.
+
+    Who is killed while telling the listeners is followed by another one, who tells them
+    again: one that has heard nothing would be worse.
+    """
+    token, now = new_lease(), timezone.now()
+    rows = UploadSession.objects.filter(
+        pk__in=upload_ids, settled=False, state__in=_SIGNALS
+    )
+    free = Q(lease="") | Q(active_at__lt=now - SETTLING_TAKES)
+    rows.filter(free).update(lease=token, active_at=now)
+    return rows.filter(lease=token)
+
+
+def lenders(upload_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
+    """Return those whose bytes other uploads are made of; they cannot go yet."""
+    lent = Chunk.objects.filter(source__in=list(upload_ids))
+    return set(lent.values_list("source", flat=True))
+
+
+def _drop_bytes(upload: UploadSession) -> bool:
+    """Release an ended upload's chunks, and its file if it is not complete."""
+    try:
+        with translated_errors():
+            store = store_for(upload.storage)
+            if upload.is_gone and has_made_file(store, upload):
+                store.delete_file(upload.pk, upload.file_name)
+            store.release(upload.pk, chunk_keys(store, upload))
+    except errors.StorageUnavailable:
+        log.warning("Upload %s could not be released", upload.pk, exc_info=True)
+        return False
+    return True
+
+
+def chunk_keys(store: Store, upload: UploadSession) -> list[str]:
+    """Return the keys of an upload's own chunks, for a store that has to know."""
+    if not store.needs_keys:
+        return []
+    chunks = Chunk.objects.filter(upload=upload.pk, source=None)
+    return list(chunks.values_list("key", flat=True))
+
+
+def has_made_file(store: Store, upload: UploadSession) -> bool:
+    """Tell whether the file under the upload's name is its own, and not only meant."""
+    if not upload.file:
+        return False
+    if upload.completed_at or str(upload.pk) in upload.file_name:
+        return True
+    return store.is_published(upload.pk, upload.file_name, upload.length or 0)

@@ -1,0 +1,104 @@
+"""Finding an upload, and asking it for an offset that stays true."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from .. import errors
+from ..models import GONE_STATES, OPEN_STATES, AddressedBy, State, UploadSession
+from ..owners import Owner
+from ..policies import policy_of
+from ..stores import store_for
+from .ending import expire_if_overdue
+from .rows import new_lease, receiving, refreshed
+
+# Seconds between looks at whether a broken connection has been dealt with.
+LAST_WORDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.16)
+
+
+def find(owner: Owner, upload_id: Any) -> UploadSession:
+    """Return the owner's upload. Raise NotFound for any other, or for none."""
+    try:
+        pk = uuid.UUID(str(upload_id))
+    except ValueError:
+        raise errors.NotFound from None
+    if not owner:
+        raise errors.NotFound
+    try:
+        upload = UploadSession.objects.get(pk=pk, owner=owner.key)
+    except UploadSession.DoesNotExist:
+        raise errors.NotFound from None
+    if expire_if_overdue(upload):
+        upload = refreshed(upload)
+    return upload
+
+
+def find_by_key(owner: Owner, protocol: str, client_key: str) -> UploadSession | None:
+    """Return the owner's upload with a client key: the open one, or one completed.
+
+    A completed one counts for as long as an unfinished one would be kept.
+    """
+    uploads = by_key(owner, protocol, client_key)
+    upload = uploads.filter(state__in=OPEN_STATES).first()
+    if upload is not None and not expire_if_overdue(upload):
+        return upload
+    return last_completed(uploads)
+
+
+def find_gone(owner: Owner, protocol: str, client_key: str) -> UploadSession | None:
+    """Return the owner's last upload with a client key that has ended without a file.
+
+    None where another one has been opened since.
+    """
+    uploads = by_key(owner, protocol, client_key)
+    upload = uploads.order_by("created_at").last()
+    return upload if upload is not None and upload.is_gone else None
+
+
+def forget_key(owner: Owner, protocol: str, client_key: str) -> None:
+    """Let the client begin anew under a key whose uploads have all ended."""
+    by_key(owner, protocol, client_key).filter(state__in=GONE_STATES).update(
+        client_key=None
+    )
+
+
+def by_key(owner: Owner, protocol: str, client_key: str) -> QuerySet[UploadSession]:
+    uploads = UploadSession.objects.filter(
+        owner=owner.key, protocol=protocol, client_key=client_key
+    )
+    return uploads.exclude(owner="")
+
+
+def last_completed(uploads: QuerySet[UploadSession]) -> UploadSession | None:
+    """Return the upload that was completed last, for as long as it counts."""
+    upload = uploads.filter(state=State.COMPLETE).order_by("completed_at").last()
+    if upload is None or upload.completed_at is None:
+        return None
+    kept_for = policy_of(upload).lifetime
+    return upload if timezone.now() - upload.completed_at < kept_for else None
+
+
+def take_offset(upload: UploadSession) -> UploadSession:
+    """Return the upload as it is, with an offset that stays true.
+
+    Any other request that is appending loses the right to. One whose connection has
+    just broken is given a moment to record what came; one that hangs is not waited for.
+    """
+    appending = upload.state == State.RECEIVING and upload.lease
+    if appending and upload.addressed_by != AddressedBy.NUMBER:
+        _await_last_words(upload)
+    receiving(upload).exclude(addressed_by=AddressedBy.NUMBER).update(lease=new_lease())
+    return refreshed(upload)
+
+
+def _await_last_words(upload: UploadSession) -> None:
+    store = store_for(upload.storage)
+    for wait in LAST_WORDS:
+        if not store.is_being_written(upload.pk):
+            return
+        time.sleep(wait)

@@ -1,0 +1,245 @@
+"""The door for numbered chunks: in any order, at once, repeatedly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from .. import errors
+from ..body import Body, Segment
+from ..conf import setting
+from ..models import AddressedBy, Chunk, State, UploadSession
+from ..policies import policy_of
+from ..stores import Place, Writer, store_for
+from .ending import lenders
+from .quotas import check_growth, room_for
+from .rows import (
+    FULL_STATES,
+    check_not_ended,
+    check_receiving,
+    end_if_full,
+    receiving,
+    refreshed,
+    slid,
+    slide_if_near,
+)
+from .writing import discard, is_same, new_chunk, nudged_if_full, writing, written
+
+
+def put_chunk(
+    upload: UploadSession, number: int, body: Body, replace: bool = False
+) -> tuple[Chunk, bool]:
+    """Record a body as the chunk with a number, from 0; return it and if it is new.
+
+    Chunks may come in any order, at the same time, and repeatedly: the same bytes
+    again change nothing, other bytes raise ChunkConflict, or take the place of the
+    first ones if ``replace``. The upload is left as it is then. Raise WrongSize,
+    Truncated, ChecksumMismatch, WrongAddressing, Invalid, NotReceiving, Gone,
+    NotFound, StorageUnavailable; nothing is kept of what is refused.
+    """
+    size = _expected_size(upload, number, body)
+    if upload.state in FULL_STATES:
+        return _read_repeat(upload, number, None, body), False
+    check_receiving(upload)
+    slide_if_near(upload)
+    store = store_for(upload.storage)
+    offset = number * (upload.chunk_size or 0)
+    with nudged_if_full(upload), writing(store, upload, offset, size) as writer:
+        # What was true when the request came may not be true any more, and only now
+        # does the lock keep others from writing here.
+        known = _chunk_there(upload, number)
+        if not known and upload.state == State.RECEIVING:
+            return _store_chunk(upload, number, body, size, writer, replace)
+    if not replace or upload.state != State.RECEIVING:
+        return _read_repeat(upload, number, known, body), False
+    # The bytes of a recorded chunk are never overwritten: beside them, then.
+    with nudged_if_full(upload), writing(store, upload, None, size) as writer:
+        return _store_chunk(upload, number, body, size, writer, replace)
+
+
+def _store_chunk(
+    upload: UploadSession,
+    number: int,
+    body: Body,
+    size: int,
+    writer: Writer,
+    replace: bool,
+) -> tuple[Chunk, bool]:
+    segment = body.whole(size)
+    with written(writer, segment) as place:
+        _check_whole(upload, segment, body, size)
+        offset = number * (upload.chunk_size or 0)
+        chunk = new_chunk(upload, number, offset, segment, place)
+        return _record_chunk(upload, chunk, writer, replace)
+
+
+def _expected_size(upload: UploadSession, number: int, body: Body) -> int:
+    """Return the most bytes a chunk may have. Raise for what cannot be one."""
+    if not upload.chunk_size:
+        raise errors.WrongAddressing("The upload has no chunk size.")
+    last = upload.last_number
+    size = upload.size_of(number)
+    if not 0 <= number <= (setting("MAX_CHUNKS") - 1 if last is None else last):
+        raise errors.Invalid("There is no chunk with this number.", last_number=last)
+    assert size is not None
+    if last is None and number * size >= room_for(upload, policy_of(upload)):
+        raise errors.TooLarge(max_size=room_for(upload, policy_of(upload)))
+    if body.length is None or body.length == size:
+        return size
+    if upload.length is None and body.length < size:
+        return size
+    raise errors.WrongSize(expected=size)
+
+
+def _chunk_there(upload: UploadSession, number: int) -> Chunk | None:
+    """Return the recorded chunk with a number, and note how the upload stands now."""
+    known = _known_chunk(upload, number)
+    row = check_not_ended(refreshed(upload))
+    if row.addressed_by == AddressedBy.OFFSET:
+        raise errors.WrongAddressing(addressed_by=row.addressed_by)
+    upload.state, upload.received, upload.length = row.state, row.received, row.length
+    _check_place(upload, number, row.chunk_total)
+    return known
+
+
+def _check_place(upload: UploadSession, number: int, chunk_total: int | None) -> None:
+    """See that a chunk still lies where it did, before it is written over another.
+
+    Another request may have told meanwhile that the last chunk is longer than the
+    others. Raise Interrupted.
+    """
+    if chunk_total == upload.chunk_total:
+        return
+    before = upload.size_of(number)
+    upload.chunk_total = chunk_total
+    is_beyond = number > (number if upload.last_number is None else upload.last_number)
+    if is_beyond or upload.size_of(number) != before:
+        raise errors.Interrupted(offset=upload.received)
+
+
+def _known_chunk(upload: UploadSession, number: int) -> Chunk | None:
+    return Chunk.objects.filter(upload=upload.pk, number=number).first()
+
+
+def _check_whole(
+    upload: UploadSession, segment: Segment, body: Body, size: int
+) -> None:
+    """See that a chunk came as it was meant to."""
+    body.check_end()
+    if segment.size != size and (upload.length is not None or not segment.size):
+        raise errors.WrongSize(expected=size)
+    body.check_digests()
+
+
+def _read_repeat(
+    upload: UploadSession, number: int, known: Chunk | None, body: Body
+) -> Chunk:
+    """Compare a body with the chunk recorded under its number, and return that.
+
+    Once the file is complete, nothing is left to compare with, and nothing to harm.
+    """
+    # The length may have become known only now, and the number may be none of it.
+    size = _expected_size(upload, number, body)
+    known = known or _known_chunk(upload, number)
+    segment = body.whole(size)
+    for _ in segment:
+        pass
+    _check_whole(upload, segment, body, size)
+    if known and not is_same(known, segment):
+        raise errors.ChunkConflict(number=number)
+    return known or Chunk(upload=upload, number=number, size=size)
+
+
+def _record_chunk(
+    upload: UploadSession, chunk: Chunk, writer: Writer, replace: bool
+) -> tuple[Chunk, bool]:
+    """Make a chunk count, unless one with its number has been recorded meanwhile."""
+    while True:
+        try:
+            with transaction.atomic(durable=True):
+                _insert_chunk(upload, chunk)
+            return chunk, True
+        except (IntegrityError, Outrun):
+            known = _known_chunk(upload, chunk.number) or _lost_chunk(upload, chunk)
+        if is_same(known, chunk):
+            discard(writer, Place(chunk.key, chunk.start))
+            return known, False
+        if not replace or upload.state != State.RECEIVING:
+            raise errors.ChunkConflict(number=chunk.number)
+        if _swap_chunk(upload, known, chunk):
+            if not lenders([upload.pk]):
+                discard(writer, Place(known.key, known.start))
+            return chunk, True
+
+
+def _lost_chunk(upload: UploadSession, chunk: Chunk) -> Chunk:
+    """Return what stands for a recorded chunk whose row is not there any more."""
+    row = refreshed(upload)
+    if row.state != State.COMPLETE or not row.has_chunk(chunk.number, chunk.size):
+        check_receiving(row)
+        raise errors.StorageUnavailable
+    upload.state = row.state
+    return chunk
+
+
+def _insert_chunk(upload: UploadSession, chunk: Chunk) -> None:
+    _advance(upload, chunk.size, F("chunk_count") + 1)
+    chunk.save(force_insert=True)
+    _check_fits(upload, chunk)
+    end_if_full(upload)
+
+
+def _check_fits(upload: UploadSession, chunk: Chunk) -> None:
+    """See that a chunk has still its place in the file; the row is locked."""
+    rows = UploadSession.objects.filter(pk=upload.pk)
+    chunk_total = rows.values_list("chunk_total", flat=True).get()
+    _check_place(upload, chunk.number, chunk_total)
+
+
+def _swap_chunk(upload: UploadSession, known: Chunk, chunk: Chunk) -> bool:
+    """Put a chunk in the place of one, unless that is not the recorded one any more."""
+    changed = ("key", "start", "size", "checksum", "created_at")
+    try:
+        with transaction.atomic(durable=True):
+            _advance(upload, chunk.size - known.size, F("chunk_count"))
+            as_seen = Chunk.objects.filter(
+                pk=known.pk, key=known.key, start=known.start
+            )
+            if not as_seen.update(**{name: getattr(chunk, name) for name in changed}):
+                raise Outrun
+            end_if_full(upload)
+    except Outrun:
+        return False
+    return True
+
+
+class Outrun(Exception):
+    """Another request was quicker; look again."""
+
+
+def _advance(upload: UploadSession, growth: int, chunk_count: Any) -> None:
+    """Count bytes of a numbered chunk, first thing in the transaction."""
+    now = timezone.now()
+    policy = policy_of(upload)
+    room = room_for(upload, policy)
+    rows = receiving(upload).exclude(addressed_by=AddressedBy.OFFSET)
+    changed = rows.filter(received__lte=room - growth).update(
+        received=F("received") + growth,
+        chunk_count=chunk_count,
+        addressed_by=AddressedBy.NUMBER,
+        active_at=now,
+        **slid(upload, now),
+    )
+    if not changed:
+        row = check_not_ended(refreshed(upload))
+        if row.addressed_by == AddressedBy.OFFSET:
+            raise errors.WrongAddressing(addressed_by=row.addressed_by)
+        if row.state == State.RECEIVING and upload.length is None:
+            raise errors.TooLarge(max_size=room)
+        # All bytes are there already, so this number is as well.
+        upload.state = row.state
+        raise Outrun
+    check_growth(upload, policy)

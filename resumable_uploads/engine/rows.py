@@ -1,0 +1,100 @@
+"""A session's row: what it must be like for a verb, and how its time slides."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from .. import errors
+from ..models import AddressedBy, State, UploadSession
+from ..policies import policy_of
+
+# All bytes are there: a repeat of any of them is harmless.
+FULL_STATES = (State.ASSEMBLING, State.COMPLETE)
+
+
+# It is somebody's turn; if nobody takes it, the time is up one day.
+WAITING_STATES = (State.RECEIVING, State.FAILED)
+
+
+# Sliding the expiry with every chunk would touch an index each time.
+SLIDE_STEP = timedelta(minutes=1)
+
+
+def refreshed(upload: UploadSession) -> UploadSession:
+    """Return the upload as it is now. Raise NotFound where its row is gone."""
+    found = UploadSession.objects.filter(pk=upload.pk).first()
+    if found is None:
+        raise errors.NotFound
+    return found
+
+
+def check_not_ended(upload: UploadSession) -> UploadSession:
+    """Return an upload that takes chunks, or repeats of them; else raise."""
+    return upload if upload.state in FULL_STATES else check_receiving(upload)
+
+
+def end_if_full(upload: UploadSession) -> None:
+    """Have the file assembled if all of it is there; in the last chunk's transaction.
+
+    Whoever commits the last chunk decides, so a full upload cannot be left unfinished.
+    """
+    row = UploadSession.objects.only("received", "chunk_count", "state").get(
+        pk=upload.pk
+    )
+    upload.received, upload.chunk_count = row.received, row.chunk_count
+    upload.addressed_by = upload.addressed_by or AddressedBy.NUMBER
+    if upload.ends_when_full and upload.is_full:
+        receiving(upload).update(**ENDED)
+        upload.state = State.ASSEMBLING
+
+
+ENDED: dict[str, Any] = {
+    "state": State.ASSEMBLING,
+    "lease": "",
+    "attempts": 0,
+    "retry_at": None,
+    "error_code": "",
+    "error": "",
+}
+
+
+def new_lease() -> str:
+    return uuid.uuid4().hex
+
+
+def receiving(upload: UploadSession) -> QuerySet[UploadSession]:
+    return UploadSession.objects.filter(pk=upload.pk, state=State.RECEIVING)
+
+
+def check_receiving(upload: UploadSession) -> UploadSession:
+    """Return an upload that takes chunks. Raise Gone or NotReceiving for any other."""
+    if upload.is_gone:
+        raise errors.Gone(state=upload.state)
+    if upload.state != State.RECEIVING:
+        raise errors.NotReceiving(state=upload.state)
+    return upload
+
+
+def slid(upload: UploadSession, now: datetime) -> dict[str, datetime]:
+    """Return the new expiry of an active upload, if it is worth an index update."""
+    policy = policy_of(upload)
+    expires_at = policy.expiry(upload.created_at, now)
+    step = min(SLIDE_STEP, policy.lifetime / 100)
+    return {"expires_at": expires_at} if expires_at - upload.expires_at > step else {}
+
+
+def slide(upload: UploadSession) -> None:
+    now = timezone.now()
+    receiving(upload).update(active_at=now, **slid(upload, now))
+
+
+def slide_if_near(upload: UploadSession) -> None:
+    """Keep an upload from expiring while one of its chunks is on the way."""
+    policy = policy_of(upload)
+    if upload.expires_at - timezone.now() < policy.lifetime / 2:
+        slide(upload)
