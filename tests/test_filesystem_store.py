@@ -36,7 +36,7 @@ def folder(store: FilesystemStore) -> Path:
 
 
 def names(store: FilesystemStore) -> list[str]:
-    return [path.suffix or path.name for path in files_in(folder(store))]
+    return sorted(path.suffix or path.name for path in files_in(folder(store)))
 
 
 def inode(path: str | Path) -> int:
