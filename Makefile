@@ -18,7 +18,7 @@ export DATA_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help run worker beat test check lint format types migrations js sqlite \
-	postgres browser node messages clean
+	postgres browser clients npm node messages clean
 
 help:
 	@echo "make run      serve the demo on http://127.0.0.1:$(PORT)/ (PORT=, DATA_DIR=)"
@@ -33,6 +33,8 @@ help:
 # --- Serving ------------------------------------------------------------------------
 
 run: $(VENV)/.run
+	@command -v npm >/dev/null && $(MAKE) --no-print-directory $(CLIENTS) \
+		|| echo "npm is missing: the demo does without the pages of other clients."
 	@$(BIN)/python -m project.prepare
 	@echo "Serving on http://127.0.0.1:$(PORT)/  -  Ctrl-C stops"
 	@exec $(BIN)/python -m gunicorn -c project/gunicorn.conf.py
@@ -80,7 +82,7 @@ test:
 	echo "make test: $$([ $$status = 0 ] && echo passed || echo FAILED)" \
 		"after $$((seconds / 60)) min $$((seconds % 60)) s"; exit $$status
 
-check: lint types migrations js browser sqlite postgres
+check: lint types migrations js browser clients sqlite postgres
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check $(PYTHON_FILES)
@@ -112,6 +114,20 @@ postgres: $(VENV)/.test
 browser:
 	@command -v chromium >/dev/null || [ -n "$$CHROMIUM" ] \
 		|| { $(call install,chromium); } || { $(call missing,chromium); }
+
+# The clients of others, which the demo shows and the tests drive, come from npm.
+CLIENTS := node_modules/.package-lock.json
+
+clients: npm
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(CLIENTS); fi
+
+$(CLIENTS): package.json package-lock.json
+	@echo "Installing the clients of others ..."
+	@npm ci --no-audit --no-fund --silent || $(NO_PACKAGES)
+	@touch $@
+
+npm: node
+	@command -v npm >/dev/null || { $(call install,npm); } || { $(call missing,npm); }
 
 node:
 	@command -v node >/dev/null || { $(call install,nodejs); } || { $(call missing,node); }

@@ -251,3 +251,28 @@ def test_cancelling_and_joining_at_once_is_decided_by_the_row(monkeypatch):
         join(first)
     assert staged(first.pk) == []
     assert UploadSession.objects.count() == 1
+
+
+def test_what_a_whole_is_made_of_cannot_be_taken_back(settings):
+    """Other bytes would come to its place, and into the whole."""
+    first = part(DATA)
+    whole = join(first)
+    for take_back in (
+        lambda: engine.rewind(now(first), 20),
+        lambda: engine.restart(now(first)),
+        lambda: engine.reshape(now(first), 3),
+    ):
+        with pytest.raises(errors.NotReceiving):
+            take_back()
+    row = now(first)
+    assert (row.received, row.chunk_total) == (100, None)
+    assert read(assemble(whole, settings)) == DATA
+
+
+def test_what_was_taken_back_is_not_lent():
+    first = part(DATA)
+    found = now(first)
+    engine.rewind(now(first), 20)
+    with pytest.raises(errors.Incomplete):
+        join(found)
+    assert UploadSession.objects.count() == 1

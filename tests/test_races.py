@@ -483,7 +483,7 @@ def test_the_last_two_chunks_at_once_end_the_upload(places):
 
 @pytest.mark.usefixtures("nobody_assembles")
 def test_no_more_bytes_than_there_may_be_are_recorded_at_once(settings):
-    use_policy(settings, max_size=50, quota=None, max_open=None)
+    use_policy(settings, max_size=55, quota=None, max_open=None)
     upload = open_upload(None, 10)
     threads = at_once(
         partial(engine.put_chunk, now(upload), n, body(b"x" * 10)) for n in range(8)

@@ -68,8 +68,12 @@ def expire_all(rows: QuerySet[UploadSession]) -> int:
 
 
 def expire_if_overdue(upload: UploadSession) -> bool:
+    """End an upload whose time is up; return whether it has ended, by whomever."""
     waits = upload.state in WAITING_STATES
-    return waits and upload.expires_at <= timezone.now() and expire(upload)
+    if not waits or upload.expires_at > timezone.now():
+        return False
+    still_open = UploadSession.objects.filter(pk=upload.pk, state__in=OPEN_STATES)
+    return expire(upload) or not still_open.exists()
 
 
 def _end(rows: QuerySet[UploadSession], state: State, **changes: Any) -> int:

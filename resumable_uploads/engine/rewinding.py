@@ -15,6 +15,7 @@ from ..conf import setting
 from ..models import AddressedBy, Chunk, UploadSession
 from ..stores import Place, store_for
 from ..stores.base import translated_errors
+from .ending import lenders
 from .finishing import check_as_seen
 from .rows import check_receiving, new_lease, receiving, refreshed
 
@@ -30,6 +31,7 @@ def reshape(upload: UploadSession, chunk_total: int | None) -> None:
     with transaction.atomic(durable=True):
         if not receiving(upload).update(chunk_total=chunk_total):
             check_receiving(refreshed(upload))
+        _check_not_lent(upload)
         upload.chunk_total = chunk_total
         misfits = [
             chunk
@@ -82,11 +84,23 @@ def _forget(upload: UploadSession, offset: int) -> None:
         if not as_seen.update(received=offset, lease=new_lease()):
             check_as_seen(upload)
             raise errors.Interrupted(offset=upload.received)
+        _check_not_lent(upload)
         chunks.filter(offset__gte=offset).delete()
         if cut and front:
             chunks.filter(pk=cut.pk).update(size=front.size, checksum=front.checksum)
         receiving(upload).update(chunk_count=chunks.count())
     upload.refresh_from_db()
+
+
+def _check_not_lent(upload: UploadSession) -> None:
+    """See that no other upload is made of the chunks; the row is locked.
+
+    The places of forgotten chunks are written to again. Raise NotReceiving.
+    """
+    if lenders([upload.pk]):
+        raise errors.NotReceiving(
+            "Other uploads are made of these chunks.", state=upload.state
+        )
 
 
 def _front_of(upload: UploadSession, chunk: Chunk, size: int) -> Chunk:

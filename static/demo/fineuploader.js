@@ -26,7 +26,7 @@ const uploader = new window.qq.FineUploader({
     autoAttemptDelay: option("retryDelay", 5),
   },
   deleteFile: { enabled: true, endpoint: `${endpoint}delete`, customHeaders: headers },
-  session: { endpoint: `${endpoint}session/` },
+  session: { endpoint: option("session", true) ? `${endpoint}session/` : null },
   dragAndDrop: { reportDirectoryPaths: true },
   validation: { allowEmpty: true },
   failedUploadTextDisplay: { mode: "custom", responseProperty: "error" },
