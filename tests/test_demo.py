@@ -118,7 +118,7 @@ def test_ctrl_c_does_not_wait_for_clients(make_live_site, make_client):
         begun = time.monotonic()
         os.killpg(live_site.process.pid, signal.SIGINT)
         assert live_site.process.wait(30) == 0
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - begun < 30
     assert "SIGKILL" not in live_site.log()
 
 
