@@ -98,7 +98,7 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
-# The clients of others that the demo shows, where `make node_modules` has put them.
+# The clients of others that the demo shows, where `make clients` has put them.
 NPM = BASE_DIR / "node_modules"
 NPM_FOLDERS = [
     (f"npm/{name}", NPM / folder)

@@ -10,7 +10,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 from awscrt import checksums
 
@@ -87,6 +87,8 @@ class Body:
             name: DIGESTS[name]() for name in self.expected if name in DIGESTS
         }
         self._checksum = 0
+        # Bytes that were looked at and are still to be read.
+        self._ahead = memoryview(b"")
         self._patience = seconds("IDLE_FLUSH")
         self._stall_timeout = seconds("STALL_TIMEOUT")
 
@@ -105,6 +107,26 @@ class Body:
         """Read and drop bytes that are known already."""
         while size > 0 and not self.ended:
             size -= len(self._block(size))
+
+    def skip_same(self, size: int, known: IO[bytes]) -> int:
+        """Read and drop up to so many bytes for as long as they are those of a file.
+
+        Return how many. Where others come, what differs is still to be read. Not for a
+        body with digests.
+        """
+        skipped = 0
+        while skipped < size and not self.ended:
+            block = bytes(self._block(size - skipped))
+            is_same = False
+            try:
+                is_same = block == known.read(len(block))
+            finally:
+                if not is_same:
+                    self._put_back(block)
+            if not is_same:
+                break
+            skipped += len(block)
+        return skipped
 
     def segment(self, at_most: int) -> Segment:
         """Return the next stretch of at most so many bytes.
@@ -171,8 +193,18 @@ class Body:
             filled += size
         return self._count(view[:filled])
 
+    def _put_back(self, block: bytes) -> None:
+        self._ahead = memoryview(block + bytes(self._ahead))
+        self.received -= len(block)
+        self.ended = self.ended and not self._ahead
+
     def _read(self, view: memoryview, may_pause: bool) -> int:
         """Read once; 0 at the end, after a stall, or in a pause that is allowed."""
+        if self._ahead:
+            size = min(len(view), len(self._ahead))
+            view[:size], self._ahead = self._ahead[:size], self._ahead[size:]
+            self.ended = self._all_there(size)
+            return size
         deadline = time.monotonic() + self._stall_timeout
         while True:
             try:

@@ -911,6 +911,34 @@ def test_a_worker_that_wakes_up_just_before_its_successor_publishes_leaves_no_fi
     assert len(finished()) == 1
 
 
+def test_a_worker_that_was_replaced_does_not_speak_for_its_upload(
+    settings, monkeypatch
+):
+    """It fails when it wakes up; its successor is not disturbed."""
+
+    def broken(*args: Any) -> None:
+        raise OSError("a disk that does not answer")
+
+    use(settings, RUNNER="tests.making.lost_nudge")
+    upload = sent(DATA, 10)
+    first = held(monkeypatch, assembly, "_checked")
+    asleep = Running(assembly.assemble, upload.pk)
+    first.wait()
+    age(upload)
+    second = held(monkeypatch, filesystem.FilesystemWhole, "publish")
+    successor = Running(assembly.assemble, upload.pk)
+    second.wait()
+    lease = row(upload).lease
+    with monkeypatch.context() as patch:
+        patch.setattr(filesystem.FilesystemStore, "join", broken)
+        first.open()
+        assert asleep.result() is False
+    assert (row(upload).lease, row(upload).error) == (lease, "")
+    second.open()
+    assert successor.result() is True
+    assert read(upload) == DATA
+
+
 def test_a_file_published_while_its_upload_is_cancelled_goes_as_well(
     settings, monkeypatch
 ):

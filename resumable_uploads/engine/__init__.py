@@ -33,7 +33,7 @@ from .joining import concatenate
 from .numbering import put_chunk
 from .opening import OPEN_TRIES, NewUpload, advised_chunk_size, open
 from .quotas import NO_LIMIT, owner_of_upload
-from .rewinding import reshape, restart, rewind
+from .rewinding import reshape, restart, rewind, skip_known
 from .rows import FULL_STATES, SLIDE_STEP, WAITING_STATES, refreshed
 from .writing import tidy
 
@@ -72,6 +72,7 @@ __all__ = [
     "retry",
     "rewind",
     "settle",
+    "skip_known",
     "take_offset",
     "tidy",
 ]

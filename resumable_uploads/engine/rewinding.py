@@ -10,11 +10,11 @@ from django.db import transaction
 from django.db.models import F
 
 from .. import errors
-from ..body import checksum
+from ..body import Body, checksum
 from ..conf import setting
 from ..models import AddressedBy, Chunk, UploadSession
-from ..stores import Place, store_for
-from ..stores.base import translated_errors
+from ..stores import Piece, Place, store_for
+from ..stores.base import JoinedFile, translated_errors
 from .ending import lenders
 from .finishing import check_as_seen
 from .rows import check_receiving, new_lease, receiving, refreshed
@@ -52,6 +52,29 @@ def restart(upload: UploadSession) -> None:
     The upload is left as it is then. Raise NotReceiving, Gone or NotFound.
     """
     _forget(upload, 0)
+
+
+def skip_known(upload: UploadSession, offset: int, body: Body) -> int:
+    """Read what a body brings again, from an offset on; return where it goes on.
+
+    That is at the end of what is recorded, or where the body brings other bytes. Raise
+    Interrupted, NotReceiving, Gone, NotFound, StorageUnavailable.
+    """
+    if offset >= upload.received:
+        return offset
+    chunks = Chunk.objects.filter(upload=upload.pk).order_by("number")
+    pieces = [Piece(Place(chunk.key, chunk.start), chunk.size) for chunk in chunks]
+    known = JoinedFile(store_for(upload.storage), pieces)
+    try:
+        with translated_errors():
+            known.seek(offset)
+            return offset + body.skip_same(upload.received - offset, known)
+    except errors.StorageUnavailable:
+        # The bytes may have gone because another request was quicker.
+        check_as_seen(upload)
+        raise
+    finally:
+        known.close()
 
 
 def rewind(upload: UploadSession, offset: int) -> None:

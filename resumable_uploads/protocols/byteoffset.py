@@ -155,33 +155,42 @@ class AppendView(ByteOffsetView):
     def _take(self, upload: UploadSession, start: int, body: Body) -> UploadSession:
         if self._length(None) not in (None, upload.length):
             raise errors.Invalid("The size of the file has changed.")
-        tries_left = TRIES
-        while True:
-            tries_left -= 1
+        for _ in range(TRIES):
+            upload = engine.take_offset(upload)
+            if upload.state != State.RECEIVING:
+                return self._read_again(upload, start, body)
             try:
-                return self._append(engine.take_offset(upload), start, body)
-            except (errors.OffsetMismatch, errors.Interrupted) as error:
-                # An older request has only now come to where it is fenced off.
-                if error.facts["offset"] < start or body.received or not tries_left:
-                    raise
-            except errors.NotReceiving as error:
-                # It has even completed the file.
-                is_gone = isinstance(error, errors.Gone)
-                if is_gone or body.received or not tries_left:
-                    raise
+                return self._append(upload, start, body)
+            except _Outrun:
+                continue
+        raise errors.Interrupted(offset=upload.received)
 
-    def _append(self, upload: UploadSession, start: int, body: Body) -> UploadSession:
-        """Put the body where it belongs, over what is there.
-
-        What the client sends again it may have sent to a line that broke: the id says
-        that it is the same file.
-        """
-        if upload.state == State.RECEIVING:
-            engine.rewind(upload, start)
-            return engine.append(upload, start, body)
+    def _read_again(
+        self, upload: UploadSession, start: int, body: Body
+    ) -> UploadSession:
         if start > upload.received:
             raise errors.OffsetMismatch(upload.received)
         return read_again(upload, body)
+
+    def _append(self, upload: UploadSession, start: int, body: Body) -> UploadSession:
+        """Put the body where it belongs. What it brings again is compared.
+
+        Chromium sends all of a request again when a connection has died, and that must
+        not undo what has come since. Other bytes take the place of those recorded.
+        """
+        position = start + body.received
+        try:
+            position = engine.skip_known(upload, position, body)
+            if body.ended and position < upload.received:
+                body.check_end()
+                return upload
+            engine.rewind(upload, position)
+        except (errors.OffsetMismatch, errors.Interrupted) as error:
+            raise _outrun(error, start + body.received) from error
+        try:
+            return engine.append(upload, position, body)
+        except errors.OffsetMismatch as error:
+            raise _outrun(error, position) from error
 
     def _begun(
         self, policy: UploadPolicy, start: int, rest: int | None
@@ -205,6 +214,15 @@ class AppendView(ByteOffsetView):
             return nonnegative(said, "X-File-Size")
         size = FileId(self.file_id()).size
         return rest if size is None else size
+
+
+class _Outrun(Exception):
+    """An older request has only now come to where it is fenced off; look again."""
+
+
+def _outrun(error: errors.UploadError, position: int) -> Exception:
+    """Return an error that means to look again, unless that would be in vain."""
+    return error if error.facts["offset"] < position else _Outrun()
 
 
 def urls(**options: Any) -> list[URLPattern]:

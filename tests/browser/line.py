@@ -8,8 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from tests import processes
 
@@ -22,9 +21,13 @@ class Sent:
 
     method: str
     path: str
-    length: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
     sent: int = 0
     status: int = 0
+
+    @property
+    def length(self) -> int:
+        return int(self.headers.get("content-length", 0))
 
 
 @dataclass
@@ -201,11 +204,9 @@ class Connection:
 def parsed(head: bytes) -> Sent:
     first, *lines = head.decode("latin-1").splitlines()
     method, path, _ = first.split(" ", 2)
-    headers: dict[str, Any] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        headers[name.lower()] = value.strip()
-    return Sent(method, path, int(headers.get("content-length", 0)))
+    pairs = (line.partition(":") for line in lines)
+    headers = {name.lower(): value.strip() for name, _, value in pairs}
+    return Sent(method, path, headers)
 
 
 def is_upload(request: Sent) -> bool:

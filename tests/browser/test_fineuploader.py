@@ -12,7 +12,6 @@ from .clients import (
     ClientContract,
     ClientDesk,
     drop,
-    is_a_later_chunk,
     made,
     sha256,
 )
@@ -82,11 +81,6 @@ class FineContract(ClientContract):
     def wait_all(self, desk, count):
         find = "client.getUploads({status: 'upload successful'}).length"
         desk.until(lambda: desk.page.evaluate(find) == count, 20, "all are complete")
-
-    def see_it_through(self, desk, name, goes_on):
-        # It tries three times by itself, and then waits for the button.
-        while desk.wait(name, "complete", "failed") == "failed":
-            desk.retry(name)
 
     def test_the_done_call_is_made_once(self, desk, ground, film):
         desk.choose(film)
@@ -182,7 +176,7 @@ class TestFineUploader(FineContract):
     def test_a_resumed_file_that_is_gone_is_reset_and_sent_again(
         self, desk, ground, film, is_purged
     ):
-        desk.line.pace = 4 * SIZE
+        desk.line.pace = self.pace
         desk.choose(film)
         desk.wait_taken(3)
         desk.page.goto("about:blank")
@@ -205,7 +199,7 @@ class TestFineUploader(FineContract):
         assert desk.resumable() == []
 
     def test_a_veto_against_resuming_sends_all_again(self, desk, ground, film):
-        desk.line.pace = 4 * SIZE
+        desk.line.pace = self.pace
         desk.choose(film)
         desk.wait_taken(3)
         desk.page.goto("about:blank")
@@ -219,7 +213,7 @@ class TestFineUploader(FineContract):
         desk.check_stored(ground, film)
 
     def test_two_tabs_with_one_record_make_one_file(self, desk, ground, film, line):
-        line.pace = 4 * SIZE
+        line.pace = self.pace
         desk.choose(film)
         desk.wait_taken(3)
         desk.page.goto("about:blank")
@@ -280,7 +274,7 @@ class TestFineUploader(FineContract):
     def test_a_file_that_is_deleted_while_it_is_sent_is_not_begun_again(
         self, desk, ground, film
     ):
-        desk.line.pace = 4 * SIZE
+        desk.line.pace = self.pace
         desk.choose(film)
         desk.wait_taken(3)
         (upload,) = desk.uploads()
@@ -299,7 +293,7 @@ class TestConcurrentFineUploader(FineContract):
 
     @pytest.mark.parametrize("status", [500, 503])
     def test_a_part_that_fails_is_sent_again(self, desk, ground, film, status):
-        trap = desk.line.answer_once(status, is_a_later_chunk(desk))
+        trap = desk.line.answer_once(status, self.in_the_middle(desk))
         desk.choose(film)
         desk.wait("film.bin", "complete")
         assert trap.sprung
@@ -312,7 +306,7 @@ class TestConcurrentFineUploader(FineContract):
         desk.check_stored(ground, path)
 
     def test_a_resumed_file_that_is_gone_never_hangs(self, desk, ground, film):
-        desk.line.pace = 4 * SIZE
+        desk.line.pace = self.pace
         desk.choose(film)
         desk.wait_taken(3)
         desk.page.goto("about:blank")

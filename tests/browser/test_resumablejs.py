@@ -12,8 +12,6 @@ pytestmark = pytest.mark.once
 class TestResumableJs(ClientContract):
     client = "resumablejs"
     options = {"chunkSize": CHUNK}
-    # It takes a 500 for final.
-    goes_on_after_500 = False
 
     def test_chunks_go_up_side_by_side(self, desk, ground, film):
         desk.line.pace = 8 * SIZE
@@ -54,7 +52,7 @@ class TestResumableJs(ClientContract):
 
     def test_a_changed_chunk_size_does_not_mix(self, page, line, ground, film):
         desk = self.desk_at(page, line)
-        line.pace = 4 * SIZE
+        line.pace = self.pace
         desk.choose(film)
         desk.wait_taken(4)
         page.goto("about:blank")
@@ -69,7 +67,7 @@ class TestResumableJs(ClientContract):
 
     def test_a_changed_geometry_goes_on(self, page, line, ground, film):
         desk = self.desk_at(page, line, prioritizeFirstAndLastChunk=1)
-        line.pace = 4 * SIZE
+        line.pace = self.pace
         desk.choose(film)
         desk.wait_taken(4)
         page.goto("about:blank")
@@ -113,7 +111,7 @@ class TestResumableJs(ClientContract):
         assert len(line.uploads()) <= 3
 
     def test_what_has_ended_meanwhile_is_no_success(self, desk, ground, film):
-        desk.line.pace = 4 * SIZE
+        desk.line.pace = self.pace
         desk.choose(film)
         desk.wait_taken(4)
         desk.pause()
