@@ -22,6 +22,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from .. import engine, errors
+from ..body import Body
 from ..models import AddressedBy, Chunk, State, UploadSession, load_numbers
 from ..policies import UploadPolicy
 from .base import nonnegative
@@ -199,8 +200,8 @@ class ResumableJsView(FormView):
         policy = self.permitted_policy()
         with self.chunk() as body:
             upload = self._found(policy)
-            if upload.state == State.RECEIVING:
-                self._put(upload, body)
+            if upload.state == State.RECEIVING and self._is_shaped(upload, body):
+                engine.put_chunk(upload, self.said.number, body)
             else:
                 read_again(upload, body)
         upload = engine.refreshed(upload)
@@ -209,11 +210,21 @@ class ResumableJsView(FormView):
 
     put = patch = post
 
-    def _put(self, upload: UploadSession, body: Any) -> None:
+    def _is_shaped(self, upload: UploadSession, body: Body) -> bool:
+        """Give an upload the geometry of the chunk that came, if it takes one still.
+
+        Chunks of the other geometry may have completed it meanwhile.
+        """
+        if not self.said.is_at_the_end:
+            return True
         size = self.said.size if body.length is None else body.length
-        if self.said.is_at_the_end:
+        try:
             engine.reshape(upload, self.said.chunk_total(size))
-        engine.put_chunk(upload, self.said.number, body)
+        except errors.NotReceiving as error:
+            if error.facts["state"] not in engine.FULL_STATES:
+                raise
+            return False
+        return True
 
     def _found(self, policy: UploadPolicy) -> UploadSession:
         """Return the upload of the file, opened now if there is none."""
