@@ -3,7 +3,8 @@
 import os
 
 from celery import Celery
-from django.utils.module_loading import import_string
+
+from resumable_uploads.schedule import BEAT_SCHEDULE
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
@@ -16,8 +17,6 @@ app.autodiscover_tasks()
 def schedule(sender: Celery, **kwargs: object) -> None:
     """Let beat purge expired uploads and send stuck ones again.
 
-    The tasks import models, so their schedule can be read only when Django is set up.
     What CELERY_BEAT_SCHEDULE says under the same names is preferred.
     """
-    ready_made = import_string("resumable_uploads.tasks.BEAT_SCHEDULE")
-    sender.conf.beat_schedule = ready_made | sender.conf.beat_schedule
+    sender.conf.beat_schedule = BEAT_SCHEDULE | sender.conf.beat_schedule

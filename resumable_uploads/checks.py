@@ -25,6 +25,7 @@ from .body import CHECKSUM, DIGESTS
 from .conf import DEFAULTS, setting
 from .policies import UploadPolicy, make_policy
 from .runner import RUNNERS
+from .schedule import BEAT_SCHEDULE
 from .stores import Store, store_for
 from .stores.filesystem import FilesystemStore
 
@@ -363,7 +364,7 @@ def _schedule() -> Iterator[CheckMessage]:
         yield _warning(
             11,
             f"Celery's beat has no schedule for {', '.join(sorted(missing))}.",
-            "Add resumable_uploads.tasks.BEAT_SCHEDULE to beat_schedule.",
+            "Add resumable_uploads.schedule.BEAT_SCHEDULE to beat_schedule.",
         )
 
 
@@ -373,9 +374,8 @@ def unscheduled() -> set[str]:
     if "PersistentScheduler" not in app.conf.beat_scheduler:
         # The schedule is somewhere else, as in the database of django-celery-beat.
         return set()
-    ours = import_string("resumable_uploads.tasks.BEAT_SCHEDULE")
     there = {entry["task"] for entry in app.conf.beat_schedule.values()}
-    return {entry["task"] for entry in ours.values()} - there
+    return {entry["task"] for entry in BEAT_SCHEDULE.values()} - there
 
 
 def _visitors() -> Iterator[CheckMessage]:

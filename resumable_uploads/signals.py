@@ -1,8 +1,9 @@
 """What happens to uploads, for other apps to hear.
 
-All are sent after the transaction has been committed, exactly once, with ``upload``
-(the UploadSession) as argument and the model class as sender. A receiver that raises
-is logged and costs nothing else.
+All are sent after the transaction has been committed, with ``upload`` (the
+UploadSession) as argument and the model class as sender. A receiver that raises is
+logged and costs nothing else. The ends of an upload (completed, cancelled, expired) are
+told at least once: again only if a process died while telling.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from celery import shared_task
@@ -40,23 +39,6 @@ def resend() -> int:
 def sweep() -> int:
     """Drop bytes that belong to no upload."""
     return retention.sweep()
-
-
-# Ready for app.conf.beat_schedule.
-BEAT_SCHEDULE = {
-    "resumable-uploads-resend": {
-        "task": "resumable_uploads.resend",
-        "schedule": timedelta(seconds=30),
-    },
-    "resumable-uploads-purge": {
-        "task": "resumable_uploads.purge",
-        "schedule": timedelta(minutes=10),
-    },
-    "resumable-uploads-sweep": {
-        "task": "resumable_uploads.sweep",
-        "schedule": timedelta(hours=6),
-    },
-}
 
 
 def send(name: str, *args: Any) -> None:
