@@ -149,7 +149,7 @@ def _read_repeat(
         pass
     _check_whole(upload, segment, body, size)
     if known and not is_same(known, segment):
-        raise errors.ChunkConflict(number=number)
+        raise _conflict(upload, known)
     return known or Chunk(upload=upload, number=number, size=size)
 
 
@@ -168,16 +168,30 @@ def _record_chunk(
             discard(writer, Place(chunk.key, chunk.start))
             return known, False
         if not replace or upload.state != State.RECEIVING:
-            raise errors.ChunkConflict(number=chunk.number)
+            raise _conflict(upload, known)
         if _swap_chunk(upload, known, chunk):
             if not lenders([upload.pk]):
                 discard(writer, Place(known.key, known.start))
             return chunk, True
 
 
+def _conflict(upload: UploadSession, known: Chunk) -> errors.UploadError:
+    """Return what to say of a recorded chunk with other bytes.
+
+    With another size than its place has, it is one of another geometry, which another
+    request has told meanwhile.
+    """
+    if upload.length is not None and known.size != upload.size_of(known.number):
+        return errors.Interrupted(offset=upload.received)
+    return errors.ChunkConflict(number=known.number)
+
+
 def _lost_chunk(upload: UploadSession, chunk: Chunk) -> Chunk:
     """Return what stands for a recorded chunk whose row is not there any more."""
     row = refreshed(upload)
+    if row.state in FULL_STATES and row.chunk_total != upload.chunk_total:
+        # The file is all there in another geometry.
+        raise errors.Interrupted(offset=row.received)
     if row.state != State.COMPLETE or not row.has_chunk(chunk.number, chunk.size):
         check_receiving(row)
         raise errors.StorageUnavailable

@@ -33,7 +33,10 @@ export class Row {
     this.bar = this.item.querySelector("progress");
     this.bar.setAttribute("aria-label", `Progress of ${name}`);
     this.retry = this.item.querySelector("button");
-    this.retry.addEventListener("click", onRetry);
+    this.retry.addEventListener("click", () => {
+      this.show("waiting", "Waiting");
+      onRetry();
+    });
     this.show("waiting", "Waiting");
     element("rows").append(this.item);
   }
@@ -46,6 +49,8 @@ export class Row {
   }
 
   progress(fraction) {
+    // Of a file that has failed, some clients still tell how its other chunks get on.
+    if (this.item.dataset.state === "failed") return;
     // Of an empty file, some clients say NaN.
     this.bar.value = fraction || 0;
     this.show("uploading", `${Math.floor(100 * this.bar.value)} %`);
