@@ -15,6 +15,7 @@ from rest_framework.throttling import SimpleRateThrottle
 
 from resumable_uploads import engine, errors, signals
 from resumable_uploads.body import Body
+from resumable_uploads.engine import numbering
 from resumable_uploads.models import Chunk, State, UploadSession
 from resumable_uploads.policies import UploadPolicy
 from resumable_uploads.protocols import resumablejs
@@ -493,6 +494,24 @@ def test_a_chunk_of_the_old_geometry_does_not_mix_into_the_new_one(me):
     for number in (2, 3):
         new.send(me, number)
     assert_stored()
+
+
+def test_a_chunk_that_was_written_when_the_geometry_changed_is_not_recorded(
+    me, monkeypatch
+):
+    old = Resumable(DATA, forced=True)
+    old.send(me, 1)
+    upload = only()
+    record = numbering._record_chunk
+
+    def late(*args):
+        engine.reshape(only(), 4)
+        return record(*args)
+
+    monkeypatch.setattr(numbering, "_record_chunk", late)
+    with pytest.raises(errors.Interrupted):
+        engine.put_chunk(upload, 3, Body(Bytes(old.bytes_of(4))))
+    assert (only().received, only().chunk_count) == (1000, 1)
 
 
 def test_a_chunk_of_the_new_geometry_finds_the_file_completed_in_the_old_one(

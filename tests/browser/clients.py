@@ -209,6 +209,7 @@ class ClientContract:
     def test_a_file_goes_up_and_no_byte_twice(self, desk, ground, film):
         desk.choose(film)
         desk.wait("film.bin", "complete")
+        assert not desk.page.get_by_role("button", name="Retry").all()
         desk.check_stored(ground, film)
         requests = len(desk.line.uploads())
         assert self.size <= desk.line.sent() <= self.size + requests * WRAPPING
