@@ -15,7 +15,7 @@ from ..owners import Owner
 from ..policies import policy_of
 from ..stores import store_for
 from .ending import expire_if_overdue
-from .rows import new_lease, receiving, refreshed
+from .rows import new_lease, receiving, refreshed, upload_by_id
 
 # Seconds between looks at whether a broken connection has been dealt with.
 LAST_WORDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.16)
@@ -29,10 +29,9 @@ def find(owner: Owner, upload_id: Any) -> UploadSession:
         raise errors.NotFound from None
     if not owner:
         raise errors.NotFound
-    try:
-        upload = UploadSession.objects.get(pk=pk, owner=owner.key)
-    except UploadSession.DoesNotExist:
-        raise errors.NotFound from None
+    upload = upload_by_id(pk)
+    if upload is None or upload.owner != owner.key:
+        raise errors.NotFound
     if expire_if_overdue(upload):
         upload = refreshed(upload)
     return upload

@@ -11,6 +11,7 @@ from django.utils import timezone
 from .. import errors
 from ..body import Body, Segment
 from ..conf import setting
+from ..lookups import Lookup
 from ..models import AddressedBy, Chunk, State, UploadSession
 from ..policies import policy_of
 from ..stores import Place, Writer, store_for
@@ -27,6 +28,8 @@ from .rows import (
     slide_if_near,
 )
 from .writing import discard, is_same, new_chunk, nudged_if_full, writing, written
+
+_chunk_by_number = Lookup(Chunk, ("upload", "number"))
 
 
 def put_chunk(
@@ -121,7 +124,7 @@ def _check_place(upload: UploadSession, number: int, chunk_total: int | None) ->
 
 
 def _known_chunk(upload: UploadSession, number: int) -> Chunk | None:
-    return Chunk.objects.filter(upload=upload.pk, number=number).first()
+    return _chunk_by_number(upload.pk, number)
 
 
 def _check_whole(
@@ -202,15 +205,10 @@ def _lost_chunk(upload: UploadSession, chunk: Chunk) -> Chunk:
 def _insert_chunk(upload: UploadSession, chunk: Chunk) -> None:
     _advance(upload, chunk.size, F("chunk_count") + 1)
     chunk.save(force_insert=True)
-    _check_fits(upload, chunk)
-    end_if_full(upload)
-
-
-def _check_fits(upload: UploadSession, chunk: Chunk) -> None:
-    """See that a chunk has still its place in the file; the row is locked."""
-    rows = UploadSession.objects.filter(pk=upload.pk)
-    chunk_total = rows.values_list("chunk_total", flat=True).get()
-    _check_place(upload, chunk.number, chunk_total)
+    # The row is locked now: what it says stays true.
+    row = refreshed(upload)
+    _check_place(upload, chunk.number, row.chunk_total)
+    end_if_full(upload, row)
 
 
 def _swap_chunk(upload: UploadSession, known: Chunk, chunk: Chunk) -> bool:
@@ -224,7 +222,7 @@ def _swap_chunk(upload: UploadSession, known: Chunk, chunk: Chunk) -> bool:
             )
             if not as_seen.update(**{name: getattr(chunk, name) for name in changed}):
                 raise Outrun
-            end_if_full(upload)
+            end_if_full(upload, refreshed(upload))
     except Outrun:
         return False
     return True

@@ -10,8 +10,11 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from .. import errors
+from ..lookups import Lookup
 from ..models import AddressedBy, State, UploadSession
 from ..policies import policy_of
+
+upload_by_id = Lookup(UploadSession, ("id",))
 
 # All bytes are there: a repeat of any of them is harmless.
 FULL_STATES = (State.ASSEMBLING, State.COMPLETE)
@@ -27,7 +30,7 @@ SLIDE_STEP = timedelta(minutes=1)
 
 def refreshed(upload: UploadSession) -> UploadSession:
     """Return the upload as it is now. Raise NotFound where its row is gone."""
-    found = UploadSession.objects.filter(pk=upload.pk).first()
+    found = upload_by_id(upload.pk)
     if found is None:
         raise errors.NotFound
     return found
@@ -38,14 +41,11 @@ def check_not_ended(upload: UploadSession) -> UploadSession:
     return upload if upload.state in FULL_STATES else check_receiving(upload)
 
 
-def end_if_full(upload: UploadSession) -> None:
-    """Have the file assembled if all of it is there; in the last chunk's transaction.
+def end_if_full(upload: UploadSession, row: UploadSession) -> None:
+    """Have the file assembled if its row, as it is now in this transaction, is full.
 
     Whoever commits the last chunk decides, so a full upload cannot be left unfinished.
     """
-    row = UploadSession.objects.only("received", "chunk_count", "state").get(
-        pk=upload.pk
-    )
     upload.received, upload.chunk_count = row.received, row.chunk_count
     upload.addressed_by = upload.addressed_by or AddressedBy.NUMBER
     if upload.ends_when_full and upload.is_full:
