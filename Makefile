@@ -21,13 +21,15 @@ export DATA_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help run worker beat test check lint format types migrations js sqlite \
-	postgres browser clients npm node messages clean
+	postgres browser clients npm node messages bench bench-peers clean
 
 help:
 	@echo "make run      serve the demo on http://127.0.0.1:$(PORT)/ (PORT=, DATA_DIR=)"
 	@echo "make worker   a Celery worker for it; needs REDIS_URL"
 	@echo "make beat     Celery's clock for it; needs REDIS_URL"
 	@echo "make test     lint, types, and all tests on SQLite and PostgreSQL"
+	@echo "make bench    what uploads cost, beside yardsticks (QUICK=1, BENCH='--item ...')"
+	@echo "make bench-peers  install servers of others for it"
 	@echo "make lint     ruff, and whether the code is formatted"
 	@echo "make format   format the code"
 	@echo "make messages collect the sentences to be translated, and compile them"
@@ -111,6 +113,16 @@ sqlite: $(VENV)/.test
 # Only the tests that use the test database: the others have just passed.
 postgres: $(VENV)/.test
 	DATABASE=postgres $(PYTEST) || DATABASE=postgres $(AGAIN)
+
+# --- Benchmarks: by hand, on a quiet machine ----------------------------------------
+
+bench: $(VENV)/.test
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(BENCH)
+
+bench-peers: npm $(VENV)/.test
+	cd benchmarks && npm ci --no-audit --no-fund --silent
+	$(BIN)/python -m venv benchmarks/.venv
+	benchmarks/.venv/bin/pip install --quiet -r benchmarks/requirements.txt
 
 # What pip cannot bring: installed where that is allowed; else the tests that need it
 # are left out, except in CI, where leaving out is failing.

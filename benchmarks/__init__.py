@@ -1,0 +1,1 @@
+"""What uploads cost, beside yardsticks from the same run: ``make bench``."""

@@ -1,0 +1,203 @@
+"""How the servers are fed: one class for each protocol, over one connection."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import Any
+
+from .wire import Answer, Wire
+
+TOKEN = "a" * 32
+
+
+class Refused(Exception):
+    """A server has not done what it should."""
+
+
+class Client:
+    """One uploading client. Sizes are bytes."""
+
+    name = ""
+    path = ""
+
+    def __init__(self, port: int) -> None:
+        self.wire = Wire(port)
+
+    def open(self, size: int, chunk: int) -> None:
+        """Begin a file; ``chunk`` is the size of all chunks but the last."""
+        raise NotImplementedError
+
+    def send(self, offset: int, size: int) -> None:
+        """Send the next chunk."""
+        raise NotImplementedError
+
+    def ask(self) -> Answer:
+        """Ask how far the file has got."""
+        raise NotImplementedError
+
+    def offset(self) -> int:
+        """Return how many bytes are there."""
+        return int(self.ask().headers["upload-offset"])
+
+    def finish(self) -> None:
+        """Wait until the file is ready."""
+
+    def drop(self) -> None:
+        """Have the file deleted, where the server does that."""
+
+    def close(self) -> None:
+        self.wire.close()
+
+    def expect(self, answer: Answer, *statuses: int) -> Answer:
+        if answer.status not in statuses:
+            raise Refused(f"{self.name}: {answer.status} {answer.body[:200]!r}")
+        return answer
+
+
+class Sink(Client):
+    """Bytes at an offset, into a file."""
+
+    name = "sink"
+
+    def open(self, size: int, chunk: int) -> None:
+        self.path = f"/{uuid.uuid4()}"
+
+    def send(self, offset: int, size: int) -> None:
+        answer = self.wire.send("PUT", self.path, size, Upload_Offset=str(offset))
+        self.expect(answer, 200)
+
+
+class Native(Client):
+    """The app's own protocol."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.wire.cookies["csrftoken"] = TOKEN
+        self.wire.headers["X-CSRFToken"] = TOKEN
+
+    def open(self, size: int, chunk: int) -> None:
+        about: dict[str, Any] = {"filename": "a.bin", "size": size}
+        about["chunk_size"] = min(chunk, 256 * 1024 * 1024)
+        body = json.dumps(about).encode()
+        answer = self.wire.ask(
+            "POST", "/uploads/", body, Content_Type="application/json"
+        )
+        self.path = self.expect(answer, 201).json()["url"]
+
+    def ask(self) -> Answer:
+        return self.expect(self.wire.ask("GET", self.path), 200)
+
+    def finish(self) -> None:
+        url = f"{self.path}complete/"
+        while self.expect(self.wire.ask("POST", url), 200, 202).status == 202:
+            time.sleep(0.001)
+
+    def drop(self) -> None:
+        self.expect(self.wire.ask("DELETE", self.path), 204)
+
+
+class Put(Native):
+    name = "PUT"
+
+    def open(self, size: int, chunk: int) -> None:
+        super().open(size, chunk)
+        self.chunk = chunk
+
+    def send(self, offset: int, size: int) -> None:
+        path = f"{self.path}chunks/{offset // self.chunk}/"
+        self.expect(self.wire.send("PUT", path, size), 201)
+
+
+class Patch(Native):
+    name = "PATCH"
+
+    def send(self, offset: int, size: int) -> None:
+        answer = self.wire.send("PATCH", self.path, size, Upload_Offset=str(offset))
+        self.expect(answer, 200)
+
+
+class Form(Native):
+    """Forms, as Resumable.js sends them."""
+
+    name = "form"
+    boundary = "----benchmark"
+
+    def open(self, size: int, chunk: int) -> None:
+        if "sessionid" not in self.wire.cookies:
+            # The page sees to that.
+            self.expect(self.wire.ask("GET", "/upload/"), 200)
+        self.size, self.chunk, self.key = size, chunk, uuid.uuid4().hex
+
+    def send(self, offset: int, size: int) -> None:
+        number = offset // self.chunk + 1
+        answer = self.wire.send(
+            "POST",
+            "/uploads/resumablejs/",
+            size,
+            before=self._before(number, size),
+            after=f"\r\n--{self.boundary}--\r\n".encode(),
+            Content_Type=f"multipart/form-data; boundary={self.boundary}",
+        )
+        self.last = self.expect(answer, 200).json()
+
+    def _before(self, number: int, size: int) -> bytes:
+        fields = {
+            "resumableChunkNumber": number,
+            "resumableChunkSize": self.chunk,
+            "resumableCurrentChunkSize": size,
+            "resumableTotalSize": self.size,
+            "resumableIdentifier": self.key,
+            "resumableFilename": "a.bin",
+            "resumableRelativePath": "a.bin",
+        }
+        parts = [
+            f'--{self.boundary}\r\nContent-Disposition: form-data; name="{name}"'
+            f"\r\n\r\n{value}\r\n"
+            for name, value in fields.items()
+        ]
+        file = f'--{self.boundary}\r\nContent-Disposition: form-data; name="file"'
+        kind = '; filename="a.bin"\r\nContent-Type: application/octet-stream\r\n\r\n'
+        return "".join([*parts, file, kind]).encode()
+
+    def finish(self) -> None:
+        self.path = f"/uploads/{self.last['id']}/"
+        super().finish()
+
+
+class Tus(Client):
+    """tus 1.0."""
+
+    name = "tus"
+    endpoint = "/files/"
+
+    def open(self, size: int, chunk: int) -> None:
+        answer = self.wire.ask(
+            "POST",
+            self.endpoint,
+            Tus_Resumable="1.0.0",
+            Upload_Length=str(size),
+            Upload_Metadata="filename YS5iaW4=",
+        )
+        location = self.expect(answer, 201).headers["location"]
+        self.path = "/" + location.split("://", 1)[-1].split("/", 1)[1]
+
+    def send(self, offset: int, size: int) -> None:
+        answer = self.wire.send(
+            "PATCH",
+            self.path,
+            size,
+            Tus_Resumable="1.0.0",
+            Upload_Offset=str(offset),
+            Content_Type="application/offset+octet-stream",
+        )
+        self.expect(answer, 204)
+
+    def ask(self) -> Answer:
+        answer = self.wire.ask("HEAD", self.path, Tus_Resumable="1.0.0")
+        return self.expect(answer, 200, 204)
+
+    def drop(self) -> None:
+        # Not all servers can; those are cleaned up afterwards.
+        self.wire.ask("DELETE", self.path, Tus_Resumable="1.0.0")

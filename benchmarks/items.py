@@ -1,0 +1,243 @@
+"""What is measured: each item does one thing to a running server, and returns figures.
+
+Figures are by name: ``cpu`` server CPU seconds for a GiB (or microseconds for a
+request), ``rate`` MiB/s, ``peak`` MiB, ``finish``, ``p50`` and ``p99`` milliseconds,
+``requests`` a second, ``again`` MiB that had to be sent again.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from . import clients, usage
+from .servers import App, Server
+from .wire import MIB
+
+GIB = 1024 * MIB
+Figures = dict[str, float]
+
+
+@dataclass
+class Watch:
+    """What a server used between two moments, and how long each request took."""
+
+    cpu: float = 0.0
+    seconds: float = 0.0
+    peak: float = 0.0
+    took: list[float] = field(default_factory=list)
+
+    def of_requests(self) -> Figures:
+        took = sorted(self.took) or [0.0]
+        return {
+            "p50": 1000 * statistics.median(took),
+            "p99": 1000 * took[min(len(took) - 1, len(took) * 99 // 100)],
+            "requests": len(self.took) / self.seconds,
+        }
+
+
+@contextmanager
+def watched(server: Server) -> Iterator[Watch]:
+    pid, watch = server.process.pid, Watch()
+    usage.forget_peak(pid)
+    cpu, begun = usage.cpu_seconds(pid), time.monotonic()
+    yield watch
+    watch.seconds = time.monotonic() - begun
+    watch.cpu = usage.cpu_seconds(pid) - cpu
+    watch.peak = usage.peak_memory(pid) / MIB
+
+
+class Item:
+    """One line of the table, for servers that speak something it can be done by."""
+
+    name = ""
+    # Only by these clients; None: by all.
+    by: tuple[type[clients.Client], ...] | None = None
+
+    def fits(self, client: type[clients.Client]) -> bool:
+        return self.by is None or client in self.by
+
+    def run(self, server: Server, client: type[clients.Client]) -> Figures:
+        raise NotImplementedError
+
+
+class Transfer(Item):
+    """Some uploads at once, each in chunks of one size."""
+
+    def __init__(self, name: str, size: int, chunk: int, at_once: int = 1) -> None:
+        self.name = name
+        self.size, self.chunk, self.at_once = size, chunk, at_once
+
+    def fits(self, client: type[clients.Client]) -> bool:
+        is_numbered = client in (clients.Put, clients.Form)
+        return not (is_numbered and self.chunk > 256 * MIB)
+
+    def run(self, server: Server, client: type[clients.Client]) -> Figures:
+        opened = [client(server.port) for _ in range(self.at_once)]
+        size = self.size // self.at_once // self.chunk * self.chunk
+        for one in opened:
+            one.open(size, self.chunk)
+        with watched(server) as watch:
+            _together([lambda one=one: self._send(one, size, watch) for one in opened])
+        for one in opened:
+            one.finish()
+            one.drop()
+            one.close()
+        sent = size * self.at_once
+        return {
+            "cpu": watch.cpu * GIB / sent,
+            "rate": sent / MIB / watch.seconds,
+            "peak": watch.peak,
+        } | watch.of_requests()
+
+    def _send(self, client: clients.Client, size: int, watch: Watch) -> None:
+        for offset in range(0, size, self.chunk):
+            begun = time.monotonic()
+            client.send(offset, min(self.chunk, size - offset))
+            watch.took.append(time.monotonic() - begun)
+
+
+class Finish(Item):
+    """From the last chunk to the file, by the size of the file."""
+
+    by = (clients.Put, clients.Tus)
+
+    def __init__(self, size: int) -> None:
+        self.name, self.size = f"finish, {size // MIB} MiB", size
+
+    def run(self, server: Server, client: type[clients.Client]) -> Figures:
+        one, chunk = client(server.port), 8 * MIB
+        one.open(self.size, chunk)
+        for offset in range(0, self.size - chunk, chunk):
+            one.send(offset, chunk)
+        with watched(server) as watch:
+            one.send(self.size - chunk, chunk)
+            one.finish()
+        one.drop()
+        one.close()
+        return {"finish": 1000 * watch.seconds, "peak": watch.peak}
+
+
+class Asking(Item):
+    """Requests without bytes: offsets asked for, or uploads opened."""
+
+    by = (clients.Put, clients.Tus)
+
+    def __init__(self, name: str, opens: bool, count: int = 60) -> None:
+        self.name, self.opens, self.count = name, opens, count
+
+    def run(self, server: Server, client: type[clients.Client]) -> Figures:
+        one = client(server.port)
+        one.open(MIB, MIB)
+        opened = [one.path]
+        with watched(server) as watch:
+            for _ in range(self.count):
+                begun = time.monotonic()
+                if self.opens:
+                    one.open(MIB, MIB)
+                else:
+                    one.ask()
+                watch.took.append(time.monotonic() - begun)
+                opened.append(one.path)
+        for one.path in dict.fromkeys(opened):
+            one.drop()
+        one.close()
+        return {"cpu": 1e6 * watch.cpu / self.count} | watch.of_requests()
+
+
+class Killed(Item):
+    """What has to be sent again after kill -9 in the middle of one long request."""
+
+    name = "kill -9 in one request"
+    by = (clients.Patch, clients.Tus)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def run(self, server: Server, client: type[clients.Client]) -> Figures:
+        one = client(server.port)
+        one.open(self.size, self.size)
+        sender = threading.Thread(target=_quietly, args=[one, self.size])
+        sender.start()
+        # Until a good part of it has been read.
+        while one.wire.sent < self.size // 2 and sender.is_alive():
+            time.sleep(0.001)
+        server.kill()
+        sender.join()
+        sent = one.wire.sent
+        one.close()
+        server.start()
+        after = client(server.port)
+        after.path, after.wire.cookies = one.path, one.wire.cookies
+        there = after.offset()
+        after.drop()
+        after.close()
+        return {"again": (sent - there) / MIB}
+
+
+def _quietly(client: clients.Client, size: int) -> None:
+    try:
+        client.send(0, size)
+    except (OSError, clients.Refused):
+        return
+
+
+class Purge(Item):
+    """A purge of so many expired sessions, by the command."""
+
+    by = (clients.Put,)
+
+    def __init__(self, count: int) -> None:
+        self.name, self.count = f"purge of {count:,}", count
+
+    def run(self, server: Server, client: type[clients.Client]) -> Figures:
+        assert isinstance(server, App)
+        server.run("-m", "benchmarks.crowd", str(self.count), "--expired")
+        begun = time.monotonic()
+        said = server.run("-m", "benchmarks.crowd", "--purge")
+        return {"finish": 1000 * (time.monotonic() - begun), "peak": float(said)}
+
+
+def _together(calls: list[Callable[[], None]]) -> None:
+    failures: list[BaseException] = []
+
+    def attempt(call: Callable[[], None]) -> None:
+        try:
+            call()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=attempt, args=[call]) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def items(scale: int) -> list[Item]:
+    """Return all items for a file of this size; smaller ones make a quicker run."""
+    is_whole = scale >= GIB
+    found: list[Item] = [
+        Transfer("one request", scale, scale),
+        Transfer("8 MiB chunks", scale, 8 * MIB),
+        Transfer("1 MiB chunks", scale, MIB),
+        Transfer("16 at once, 1 MiB", scale, MIB, at_once=16),
+        Finish(64 * MIB),
+        Asking("offset", opens=False, count=600),
+        Asking("creation", opens=True),
+        Killed(scale),
+    ]
+    if is_whole:
+        found += [
+            Transfer("64 at once, 1 MiB", scale, MIB, at_once=64),
+            Finish(512 * MIB),
+            Finish(2048 * MIB),
+            Purge(1_000_000),
+        ]
+    return found

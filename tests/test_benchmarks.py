@@ -1,0 +1,59 @@
+"""The benchmarks run, and their figures are put side by side rightly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import tables
+
+from .processes import ROOT
+
+
+def row(item, server, **figures):
+    return {"item": item, "server": server, "client": "PUT", "figures": figures}
+
+
+def test_of_several_runs_the_medians_are_shown():
+    runs = [row("one", "ours", cpu=cpu) for cpu in (1.0, 9.0, 2.0)]
+    runs += [row("one", "theirs", cpu=4.0), row("two", "ours", cpu=8.0)]
+    ours, theirs, other = tables.medians(runs)
+    assert (ours["cpu"], ours["ratio"], ours["runs"]) == (2.0, 1.0, 3)
+    assert (theirs["cpu"], theirs["ratio"]) == (4.0, 2.0)
+    assert other["ratio"] == 1.0
+
+
+def test_a_table_has_only_columns_that_somebody_fills():
+    runs = [row("one", "ours", cpu=1.0), row("one", "limit", cpu=0.5, finish=3.0)]
+    text = tables.table(tables.medians(runs))
+    assert "| server | by | CPU | x best | ms to file |" in text
+    assert "| limit | PUT | 0.50 | 1.00 | 3 |" in text
+    assert "| ours | PUT | 1.00 | 2.00 |  |" in text
+
+
+@pytest.mark.once
+def test_a_short_run_measures_the_app_beside_what_the_machine_allows(tmp_path):
+    result = tmp_path / "result.json"
+    options = ["--size", "4", "--repeats", "1", "--item", "1 MiB chunks"]
+    options += ["--server", "resumable", "--server", "limit", "--server", "WSGI"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *options, "--json", result],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(result.read_text())["rows"]
+    assert {(one["server"], one["client"]) for one in rows} >= {
+        ("resumable_uploads", "PUT"),
+        ("resumable_uploads", "PATCH"),
+        ("resumable_uploads", "form"),
+        ("limit: splice", "sink"),
+        ("limit: read and write", "sink"),
+        ("bare WSGI", "sink"),
+    }
+    assert "**1 MiB chunks**" in done.stdout
