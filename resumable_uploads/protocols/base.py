@@ -49,6 +49,7 @@ class UploadView(APIView):
     status_codes: Mapping[type[errors.UploadError], int] = {
         errors.Invalid: 400,
         errors.Truncated: 400,
+        errors.ShuttingDown: 503,
         errors.LengthRequired: 411,
         errors.ChecksumMismatch: 422,
         errors.PermissionDenied: 403,

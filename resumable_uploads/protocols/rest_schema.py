@@ -146,6 +146,7 @@ class UploadAppended(serializers.Serializer):
 FACTS: dict[type[Exception], dict[str, Any]] = {
     errors.WrongSize: {"expected": 8388608},
     errors.Truncated: {"received": 5000, "expected": 8388608, "offset": 5000},
+    errors.ShuttingDown: {"received": 5000, "expected": 8388608, "offset": 5000},
     errors.ChecksumMismatch: {"algorithm": "sha-256"},
     errors.TooLarge: {"max_size": 10737418240},
     errors.QuotaExceeded: {"quota": 107374182400},
@@ -248,6 +249,7 @@ OF_A_BODY = (
     *OF_AN_UPLOAD,
     errors.Invalid,
     errors.Truncated,
+    errors.ShuttingDown,
     errors.LengthRequired,
     errors.WrongAddressing,
     errors.NotReceiving,
