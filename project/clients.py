@@ -8,7 +8,7 @@ from django.http import Http404
 from django.urls import include, path, reverse
 
 from resumable_uploads.pages import UploadPage
-from resumable_uploads.protocols import byteoffset, fineuploader, resumablejs
+from resumable_uploads.protocols import byteoffset, fineuploader, resumablejs, tus
 
 
 @dataclass(frozen=True)
@@ -71,5 +71,6 @@ urlpatterns = [
         "uploads/fineuploader-concurrent", include(fineuploader.urls(concurrent=True))
     ),
     path("demo/javascript-info/", include(byteoffset.urls())),
+    path("uploads/tus", include(tus.urls())),
     path("demo/<slug:client>/", ClientPage.as_view(), name="client"),
 ]
