@@ -8,7 +8,13 @@ from django.http import Http404
 from django.urls import include, path, reverse
 
 from resumable_uploads.pages import UploadPage
-from resumable_uploads.protocols import byteoffset, fineuploader, resumablejs, tus
+from resumable_uploads.protocols import (
+    byteoffset,
+    fineuploader,
+    ietf,
+    resumablejs,
+    tus,
+)
 
 
 @dataclass(frozen=True)
@@ -72,5 +78,6 @@ urlpatterns = [
     ),
     path("demo/javascript-info/", include(byteoffset.urls())),
     path("uploads/tus", include(tus.urls())),
+    path("uploads/ietf", include(ietf.urls(with_tus=True))),
     path("demo/<slug:client>/", ClientPage.as_view(), name="client"),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from . import tus
+from . import drafts, tus
 from .client import Answer
 from .contracts.ground import InProcess, Live
 from .contracts.protocol import Driver, File, ProtocolContract, Request, must
@@ -109,3 +109,63 @@ class TestTus(InProcess, ProtocolContract):
 
 class TestTusLive(Live, ProtocolContract):
     driver = TusDriver()
+
+
+class DraftDriver(AppendingDriver):
+    """The IETF draft, interop version 8."""
+
+    url = drafts.URL
+    marks = drafts.V8
+
+    def create(self, me: Any, file: File) -> Answer:
+        headers = disposition(file.name)
+        if file.size is not None:
+            headers["Upload-Length"] = str(file.size)
+        # A first request with nothing is "careful"; all of an empty file is complete.
+        return drafts.create(me, ends=file.size == 0, **headers)
+
+    def headers(self, offset: int, file: File, size: int) -> dict[str, str]:
+        return (
+            drafts.V8
+            | drafts.PARTIAL
+            | drafts.complete(False)
+            | {"Upload-Offset": str(offset)}
+        )
+
+    def finish(self, me: Any, handle: str, file: File) -> None:
+        offset = int(must(self.head(me, handle), 204).headers["Upload-Offset"])
+        must(drafts.append(me, handle, offset, b"", ends=True), 200)
+
+
+def disposition(name: str) -> dict[str, str]:
+    encoded = quote(name.encode("utf-8", "replace"), safe="")
+    return {"Content-Disposition": f"inline; filename*=UTF-8''{encoded}"}
+
+
+class OlderDriver(DraftDriver):
+    """What tus-js-client speaks of it: interop version 6."""
+
+    marks = {"Upload-Draft-Interop-Version": "6"}
+
+    def create(self, me: Any, file: File) -> Answer:
+        headers = tus.metadata(filename=file.name) | self.marks
+        if file.size is None:
+            headers["Upload-Defer-Length"] = "1"
+        else:
+            headers["Upload-Length"] = str(file.size)
+        return drafts.create(me, ends=file.size == 0, **headers)
+
+    def headers(self, offset: int, file: File, size: int) -> dict[str, str]:
+        return super().headers(offset, file, size) | self.marks
+
+
+class TestDraft(InProcess, ProtocolContract):
+    driver = DraftDriver()
+
+
+class TestDraftLive(Live, ProtocolContract):
+    driver = DraftDriver()
+
+
+class TestOlderDraft(InProcess, ProtocolContract):
+    driver = OlderDriver()
