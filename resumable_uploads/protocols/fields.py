@@ -6,12 +6,19 @@ A value of another type than the one that is asked for is as good as none.
 from __future__ import annotations
 
 import re
-from email.message import Message
+from urllib.parse import unquote
+
+from django.utils.http import parse_header_parameters
 
 _PARAMETERS = r"(?: *; *[a-z*][a-z0-9_.*-]*(?:=[!-:<-~]*)?)*"
 _BOOLEAN = re.compile(rf" *\?([01]){_PARAMETERS} *")
 _INTEGER = re.compile(rf" *(-?[0-9]{{1,15}}){_PARAMETERS} *")
 _PREFERENCE = re.compile(r"\s*([a-z*][a-z0-9_.*-]*)=(\d{1,2})\s*")
+
+# It takes precedence over the plain one.
+_EXTENDED_NAME = re.compile(
+    r"; *filename\* *= *(utf-8|iso-8859-1)'[^']*'([^;]*)", re.IGNORECASE
+)
 
 
 def boolean(header: str | None) -> bool | None:
@@ -35,12 +42,12 @@ def preferences(header: str | None) -> list[str]:
 
 
 def filename(header: str | None) -> str:
-    """Return the file name of a Content-Disposition, or ""."""
-    message = Message()
+    """Return the file name of a Content-Disposition (RFC 6266), or ""."""
     # Headers come as Latin-1; some clients send UTF-8 all the same.
     text = (header or "").encode("latin-1", "replace").decode("utf-8", "replace")
-    message["Content-Disposition"] = text.replace("\n", " ").replace("\r", " ")
+    if match := _EXTENDED_NAME.search(text):
+        return unquote(match[2].strip(), match[1], "replace")
     try:
-        return message.get_filename() or ""
-    except (LookupError, ValueError):
+        return parse_header_parameters(text)[1].get("filename", "")
+    except ValueError:
         return ""
