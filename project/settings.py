@@ -107,6 +107,7 @@ NPM_FOLDERS = [
         "flow.js": "@flowjs/flow.js/dist",
         "resumablejs": "resumablejs",
         "simple-uploader.js": "simple-uploader.js/dist",
+        "tus-js-client": "tus-js-client/dist",
     }.items()
     if (NPM / folder).is_dir()
 ]
