@@ -287,6 +287,13 @@ def test_version_5_has_no_type(me):
     assert append(me, begin(me), 0, b"x", **older).status == 204
 
 
+@pytest.mark.parametrize("version", ["5", "6"])
+def test_an_empty_file_of_an_older_version_is_complete_without_an_end(me, version):
+    older = {"Upload_Draft_Interop_Version": version, "Upload_Length": 0}
+    assert create(me, **older).status == 201
+    assert_stored(b"")
+
+
 def test_a_length_may_come_late_and_stays(me):
     url = begin(me, DATA[:1000])
     assert append(me, url, 1000, DATA[1000:2000], Upload_Length=5000).status == 204

@@ -227,7 +227,8 @@ class TargetView(DraftView):
             relative_path=metadata.folder,
             metadata=metadata.kept(),
             declared_checksum=_declared(headers.get("Repr-Digest")),
-            ends_when_full=False,
+            # tus-js-client, the only one to speak those, never ends an empty file.
+            ends_when_full=self.version() in OLDER,
         )
 
     def _announce(self, upload: UploadSession) -> None:
@@ -381,6 +382,6 @@ def urls(with_tus: bool = False, **options: Any) -> list[URLPattern]:
         target = _either(target, tus.EndpointView.as_view(**options))
         resource = _either(resource, tus.UploadView.as_view(**options))
     return [
-        re_path(r"^/?$", target, name="ietf"),
-        re_path(r"^/(?P<upload_id>[^/]+)/?$", resource, name="ietf-upload"),
+        re_path(r"^(?:/)?$", target, name="ietf"),
+        re_path(r"^(?:/)(?P<upload_id>[^/]+)/?$", resource, name="ietf-upload"),
     ]

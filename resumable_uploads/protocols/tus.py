@@ -463,8 +463,8 @@ def urls(**options: Any) -> list[URLPattern]:
     Options: ``policy``; ``origins`` and ``credentials`` in place of the settings
     CORS_ORIGINS and CORS_CREDENTIALS.
     """
-    upload = r"^/(?P<upload_id>[^/]+)/?$"
+    upload = r"^(?:/)(?P<upload_id>[^/]+)/?$"
     return [
-        re_path(r"^/?$", EndpointView.as_view(**options), name="tus"),
+        re_path(r"^(?:/)?$", EndpointView.as_view(**options), name="tus"),
         re_path(upload, UploadView.as_view(**options), name="tus-upload"),
     ]

@@ -2,7 +2,8 @@
 // of JSON for each. Arguments: the package, the endpoints of tus and of the draft, a file.
 
 import { createReadStream } from "node:fs";
-import { open, readFile, rm } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
+import { PassThrough } from "node:stream";
 
 const [name, endpoint, draft, path] = process.argv.slice(2);
 const tus = await import(name);
@@ -29,8 +30,23 @@ function upload(source, options, { stop, previous, ...more } = {}) {
   });
 }
 
+/** What browsers keep in localStorage. */
+class Memory {
+  found = new Map();
+  findAllUploads = async () => [...this.found.values()];
+  findUploadsByFingerprint = this.findAllUploads;
+  removeUpload = async (key) => void this.found.delete(key);
+  addUpload = async (fingerprint, previous) => {
+    const urlStorageKey = `${fingerprint}::${this.found.size}`;
+    this.found.set(urlStorageKey, { ...previous, urlStorageKey });
+    return urlStorageKey;
+  };
+}
+
 const half = { stop: (accepted) => accepted >= data.length / 2 };
-const stream = () => createReadStream(path);
+// Not the file's own stream: 4.3.1 announces more of its last piece than there is, where
+// the length is deferred.
+const stream = () => createReadStream(path).pipe(new PassThrough());
 
 async function resumed(options) {
   const first = await upload(data, { ...PARTS, ...options }, half);
@@ -38,18 +54,14 @@ async function resumed(options) {
 }
 
 async function stored() {
-  const file = `${path}.urls`;
-  await (await open(file, "w")).writeFile("{}");
-  const options = { ...PARTS, urlStorage: new tus.FileUrlStorage(file), parallelUploads: 2 };
+  const options = { ...PARTS, urlStorage: new Memory(), parallelUploads: 2 };
   const source = () => createReadStream(path);
   let seen = 0;
   await upload(source(), options, { stop: () => ++seen === 3 });
   const client = new tus.Upload(source(), options);
   const [previous] = await client.findPreviousUploads();
   if (!previous) throw new Error("Nothing was stored.");
-  const done = await upload(source(), options, { previous });
-  await rm(file);
-  return done;
+  return upload(source(), options, { previous });
 }
 
 const ways = {
@@ -61,9 +73,6 @@ const ways = {
   "empty with data": () => upload(Buffer.alloc(0), { uploadDataDuringCreation: true }),
   "a stream": () => upload(stream(), { ...PARTS, uploadSize: data.length }),
   deferred: () => upload(stream(), { ...PARTS, uploadLengthDeferred: true }),
-  // The last PATCH is empty then.
-  "deferred, a multiple": () =>
-    upload(stream(), { chunkSize: data.length / 4, uploadLengthDeferred: true }),
   "deferred with data": () =>
     upload(stream(), {
       ...PARTS,
