@@ -49,6 +49,7 @@ CLIENTS = {
         ("npm/simple-uploader.js/uploader.min.js",),
         "uploads/simple-uploader/",
     ),
+    "uppy": Client("Uppy", ("npm/uppy/uppy.min.js",), "uploads/tus/"),
     "tus": Client("tus-js-client", ("npm/tus-js-client/tus.min.js",), "uploads/tus/"),
 }
 

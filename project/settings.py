@@ -108,6 +108,7 @@ NPM_FOLDERS = [
         "resumablejs": "resumablejs",
         "simple-uploader.js": "simple-uploader.js/dist",
         "tus-js-client": "tus-js-client/dist",
+        "uppy": "uppy/dist",
     }.items()
     if (NPM / folder).is_dir()
 ]

@@ -24,6 +24,7 @@ FOLDERS = [
         "resumablejs",
         "simple-uploader.js",
         "tus-js-client",
+        "uppy",
     )
 ]
 

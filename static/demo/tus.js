@@ -5,7 +5,8 @@ import { element, endpoint, option, path, Row } from "./shell.js";
 const uploads = new Map();
 
 const options = {
-  endpoint,
+  // The draft is spoken elsewhere.
+  endpoint: option("endpoint", endpoint),
   chunkSize: option("chunkSize", 64 * 1024 * 1024),
   parallelUploads: option("parallelUploads", 1),
   uploadDataDuringCreation: option("uploadDataDuringCreation", false),
