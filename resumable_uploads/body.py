@@ -17,7 +17,7 @@ from awscrt import checksums
 
 from . import errors
 from .conf import seconds, setting
-from .sources import Idle, Source, is_stopping
+from .sources import Idle, Source, is_stopping, wake_at_stop
 
 _of_thread = threading.local()
 
@@ -110,7 +110,8 @@ class Body:
             name: DIGESTS[name]() for name in self.expected if name in DIGESTS
         }
         self._checksum = 0
-        self._was_stopped = False
+        # Would what came so far be kept, if the process were to end now?
+        self._ends_at_stop = self._was_stopped = False
         # Bytes that were looked at and are still to be read.
         self._ahead = memoryview(b"")
         self._patience = seconds("IDLE_FLUSH")
@@ -160,8 +161,10 @@ class Body:
         """Return the next stretch of at most so many bytes.
 
         It also ends when the line has been idle for a while, so that what came before
-        a long pause can be recorded.
+        a long pause can be recorded; and when the process is to end.
         """
+        self._ends_at_stop = True
+        wake_at_stop(self._source)
         return Segment(self, at_most, when_idle=True)
 
     def whole(self, at_most: int) -> Segment:
@@ -183,7 +186,7 @@ class Body:
     def cut(self, **facts: Any) -> errors.Truncated:
         """Return the error that says why a truncated body has ended."""
         kind = errors.Stalled if self.stalled else errors.Truncated
-        if is_stopping():
+        if self._ends_at_stop and is_stopping():
             kind = errors.ShuttingDown
         return kind(received=self.received, expected=self.length, **facts)
 
@@ -205,6 +208,7 @@ class Body:
 
     def drain(self, at_most: int, patience: float | None = None) -> None:
         """Read and drop up to so many bytes, for so many seconds in all."""
+        self._ends_at_stop = True
         deadline = None if patience is None else time.monotonic() + patience
         self._stall_timeout = min(self._stall_timeout, patience or self._stall_timeout)
         while at_most > 0 and not self.ended:
@@ -242,7 +246,7 @@ class Body:
             return size
         deadline = time.monotonic() + self._stall_timeout
         while True:
-            if is_stopping():
+            if self._ends_at_stop and is_stopping():
                 self.ended = self._was_stopped = True
                 return 0
             try:

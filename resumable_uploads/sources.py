@@ -21,15 +21,16 @@ class Idle(Exception):
 
 
 _stopping = threading.Event()
-# What waits for a socket without looking up in between.
-_waiting: weakref.WeakSet[PiecesSource] = weakref.WeakSet()
+# What waits for a socket without looking up in between, and may be woken.
+_waiting: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def stop_reading() -> None:
-    """Have all bodies of this process end where they are, since it is to end itself.
+    """Have appends to uploads end where they are, since this process is to end.
 
-    What has come is recorded, and clients are told to go on later. It may be called
-    from the handler of a signal.
+    What has come is recorded, and clients are told to go on later. Chunks, of which
+    nothing would be kept, may still come to their end. It may be called from the
+    handler of a signal.
     """
     _stopping.set()
     # Not here: the thread that was interrupted by the signal may hold a lock.
@@ -38,6 +39,12 @@ def stop_reading() -> None:
 
 def is_stopping() -> bool:
     return _stopping.is_set()
+
+
+def wake_at_stop(source: Source) -> None:
+    """Let a source be woken that could not look up by itself."""
+    if hasattr(source, "wake"):
+        _waiting.add(source)
 
 
 def _wake_all() -> None:
@@ -100,7 +107,7 @@ class PiecesSource:
         sock.settimeout(timeout)
         self.broken = False
         self.stalled = False
-        _waiting.add(self)
+        self._is_closed = False
 
     def readinto(self, view: memoryview, patience: float) -> int:
         while not self._rest:
@@ -121,11 +128,12 @@ class PiecesSource:
 
     def wake(self) -> None:
         """End a read that waits for what may not come, as if the client had gone."""
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RD)
+        if not self._is_closed:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
-        _waiting.discard(self)
+        self._is_closed = True
         _restore_timeout(self._sock, self._timeout_before)
 
 
@@ -155,6 +163,10 @@ class Capped:
         size = self._source.readinto(view[: self._left], patience)
         self._left -= size
         return size
+
+    def wake(self) -> None:
+        if hasattr(self._source, "wake"):
+            self._source.wake()
 
     def goes_on(self, patience: float) -> bool:
         """Wait for the end, or for the first byte too many."""

@@ -444,7 +444,6 @@ SCENARIOS: dict[tuple[str, int, str], Any] = {
         opened,
         put(0, DATA, Content_Digest=WRONG),
     ),
-    ("uploads_put_chunk", 503, "shutting_down"): stopping,
     ("uploads_put_chunk", 507, "storage_full"): full_disk,
     ("uploads_complete", 200, ""): complete,
     ("uploads_complete", 202, ""): waiting,

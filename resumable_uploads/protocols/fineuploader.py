@@ -38,7 +38,6 @@ class StartAgain(errors.UploadError):
 WORTH_A_RETRY = {
     StartAgain.code,
     errors.Truncated.code,
-    errors.ShuttingDown.code,
     errors.WrongSize.code,
     errors.Interrupted.code,
     errors.ChecksumMismatch.code,

@@ -249,7 +249,6 @@ OF_A_BODY = (
     *OF_AN_UPLOAD,
     errors.Invalid,
     errors.Truncated,
-    errors.ShuttingDown,
     errors.LengthRequired,
     errors.WrongAddressing,
     errors.NotReceiving,
@@ -381,7 +380,12 @@ OPERATIONS: dict[type[rest.RestView], dict[str, Any]] = {
             request={OCTETS: OpenApiTypes.BINARY},
             responses={
                 200: UploadAppended,
-                **refusals(*OF_A_BODY, errors.OffsetMismatch, errors.Interrupted),
+                **refusals(
+                    *OF_A_BODY,
+                    errors.OffsetMismatch,
+                    errors.Interrupted,
+                    errors.ShuttingDown,
+                ),
             },
         ),
         "delete": described(
