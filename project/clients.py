@@ -8,7 +8,13 @@ from django.http import Http404
 from django.urls import include, path, reverse
 
 from resumable_uploads.pages import UploadPage
-from resumable_uploads.protocols import byteoffset, fineuploader, resumablejs
+from resumable_uploads.protocols import (
+    byteoffset,
+    fineuploader,
+    ietf,
+    resumablejs,
+    tus,
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ CLIENTS = {
         ("npm/simple-uploader.js/uploader.min.js",),
         "uploads/simple-uploader/",
     ),
+    "uppy": Client("Uppy", ("npm/uppy/uppy.min.js",), "uploads/tus/"),
+    "tus": Client("tus-js-client", ("npm/tus-js-client/tus.min.js",), "uploads/tus/"),
 }
 
 
@@ -71,5 +79,7 @@ urlpatterns = [
         "uploads/fineuploader-concurrent", include(fineuploader.urls(concurrent=True))
     ),
     path("demo/javascript-info/", include(byteoffset.urls())),
+    path("uploads/tus", include(tus.urls())),
+    path("uploads/ietf", include(ietf.urls(with_tus=True))),
     path("demo/<slug:client>/", ClientPage.as_view(), name="client"),
 ]

@@ -5,7 +5,9 @@ because of all gunicorn's workers, those with plain sockets lose nothing of what
 arrived when a connection breaks.
 """
 
+import importlib
 import os
+import signal
 import threading
 from pathlib import Path
 
@@ -23,7 +25,8 @@ threads = int(os.environ.get("WEB_THREADS", "32"))
 keepalive = 75
 # Counts a worker that hangs as a whole, never one long request in a thread.
 timeout = 60
-# Uploads that are under way at a stop are cut after this time. They can be resumed.
+# Uploads that are under way at a stop end when they next look at the line, a second
+# later at most (IDLE_FLUSH). What takes longer than this is cut.
 graceful_timeout = int(os.environ.get("GRACEFUL_TIMEOUT", "10"))
 limit_request_line = 8190
 
@@ -36,12 +39,33 @@ accesslog = os.environ.get("ACCESS_LOG") or None
 loglevel = os.environ.get("GUNICORN_LOG_LEVEL", "info")
 
 
+def post_worker_init(worker: Worker) -> None:
+    """At a stop, have uploads end at once: what has come is kept, and clients told.
+
+    gunicorn itself would wait for their ends, and then cut them off.
+    """
+    end = signal.getsignal(signal.SIGTERM)
+
+    def stop(number, frame):
+        _stop_reading()
+        end(number, frame)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.siginterrupt(signal.SIGTERM, False)
+
+
+def _stop_reading() -> None:
+    # Where this file is read, the site's folder is not yet among those of modules.
+    importlib.import_module("resumable_uploads.sources").stop_reading()
+
+
 def worker_int(worker: Worker) -> None:
     """After Ctrl-C, give requests two seconds to end by themselves.
 
     gunicorn would wait for its threads as long as their clients send; an upload that is
     cut here is resumed after the next start.
     """
+    _stop_reading()
     end = threading.Timer(2, os._exit, args=[0])
     end.daemon = True
     end.start()

@@ -107,6 +107,8 @@ NPM_FOLDERS = [
         "flow.js": "@flowjs/flow.js/dist",
         "resumablejs": "resumablejs",
         "simple-uploader.js": "simple-uploader.js/dist",
+        "tus-js-client": "tus-js-client/dist",
+        "uppy": "uppy/dist",
     }.items()
     if (NPM / folder).is_dir()
 ]
@@ -144,7 +146,8 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.2}
 RESUMABLE_UPLOADS = {
     "RUNNER": os.environ.get("RUNNER") or ("celery" if CELERY_BROKER_URL else "inline"),
     # Visitors get back what they sent: the demo would be dull without it.
-    "POLICIES": {"default": {"downloadable": True}},
+    # To tus clients without cookies, the URL of an upload is key enough.
+    "POLICIES": {"default": {"downloadable": True, "capability_urls": True}},
     # Behind nginx: X-Accel-Redirect, so that it sends the files itself.
     "SENDFILE": os.environ.get("SENDFILE") or None,
     "SENDFILE_ROOT": os.environ.get("SENDFILE_ROOT", "/protected/"),

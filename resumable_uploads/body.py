@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
@@ -16,16 +17,36 @@ from awscrt import checksums
 
 from . import errors
 from .conf import seconds, setting
-from .sources import Idle, Source
+from .sources import Idle, Source, is_stopping, wake_at_stop
 
 _of_thread = threading.local()
 
+
+class Crc32:
+    """The CRC-32 of zlib and PNG, in the manner of hashlib."""
+
+    digest_size = 4
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: Any) -> None:
+        self._value = zlib.crc32(data, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(self.digest_size, "big")
+
+    def hexdigest(self) -> str:
+        return self.digest().hex()
+
+
 # What Content-Digest and its like may ask for, besides the checksum in use.
-DIGESTS = {
+DIGESTS: dict[str, Any] = {
     "sha-512": hashlib.sha512,
     "sha-256": hashlib.sha256,
     "sha": hashlib.sha1,
     "md5": hashlib.md5,
+    "crc32": Crc32,
 }
 CHECKSUM = "crc64nvme"
 
@@ -73,7 +94,8 @@ class Body:
 
     ``length`` is what it announced in bytes, or None; ``received`` what has come so
     far; ``ended`` whether nothing more will come; ``paused`` whether the line was idle
-    just now; ``truncated`` whether the end came too early.
+    just now; ``truncated`` whether the end came too early; ``stalled`` whether that
+    was for want of a sign of life.
     """
 
     def __init__(self, source: Source, expected: Mapping[str, bytes] | None = None):
@@ -81,12 +103,15 @@ class Body:
         self.received = 0
         self.ended = self.length == 0
         self.paused = False
+        self.stalled = False
         self.expected = dict(expected or {})
         self._source = source
         self._digests = {
             name: DIGESTS[name]() for name in self.expected if name in DIGESTS
         }
         self._checksum = 0
+        # Would what came so far be kept, if the process were to end now?
+        self._ends_at_stop = self._was_stopped = False
         # Bytes that were looked at and are still to be read.
         self._ahead = memoryview(b"")
         self._patience = seconds("IDLE_FLUSH")
@@ -96,7 +121,11 @@ class Body:
     def truncated(self) -> bool:
         if self.length is not None:
             return self.ended and self.received < self.length
-        return self.ended and getattr(self._source, "broken", False)
+        return self.ended and (self._was_stopped or self._is_broken)
+
+    @property
+    def _is_broken(self) -> bool:
+        return getattr(self._source, "broken", False)
 
     @property
     def left(self) -> int | None:
@@ -132,8 +161,10 @@ class Body:
         """Return the next stretch of at most so many bytes.
 
         It also ends when the line has been idle for a while, so that what came before
-        a long pause can be recorded.
+        a long pause can be recorded; and when the process is to end.
         """
+        self._ends_at_stop = True
+        wake_at_stop(self._source)
         return Segment(self, at_most, when_idle=True)
 
     def whole(self, at_most: int) -> Segment:
@@ -150,7 +181,14 @@ class Body:
         """See that the body is over. Raise Truncated, or TooLarge when more comes."""
         self.check_no_more()
         if self.truncated:
-            raise errors.Truncated(received=self.received, expected=self.length)
+            raise self.cut()
+
+    def cut(self, **facts: Any) -> errors.Truncated:
+        """Return the error that says why a truncated body has ended."""
+        kind = errors.Stalled if self.stalled else errors.Truncated
+        if self._ends_at_stop and is_stopping():
+            kind = errors.ShuttingDown
+        return kind(received=self.received, expected=self.length, **facts)
 
     def check_no_more(self) -> None:
         """Raise TooLarge when more bytes come than were taken."""
@@ -170,6 +208,7 @@ class Body:
 
     def drain(self, at_most: int, patience: float | None = None) -> None:
         """Read and drop up to so many bytes, for so many seconds in all."""
+        self._ends_at_stop = True
         deadline = None if patience is None else time.monotonic() + patience
         self._stall_timeout = min(self._stall_timeout, patience or self._stall_timeout)
         while at_most > 0 and not self.ended:
@@ -207,6 +246,9 @@ class Body:
             return size
         deadline = time.monotonic() + self._stall_timeout
         while True:
+            if self._ends_at_stop and is_stopping():
+                self.ended = self._was_stopped = True
+                return 0
             try:
                 size = self._source.readinto(view, self._patience)
             except Idle:
@@ -215,8 +257,10 @@ class Body:
                     return 0
                 if time.monotonic() < deadline:
                     continue
-                size = 0
+                size, self.stalled = 0, True
             self.ended = not size or self._all_there(size)
+            if getattr(self._source, "stalled", False):
+                self.stalled = True
             return size
 
     def _all_there(self, size: int) -> bool:

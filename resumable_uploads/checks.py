@@ -136,6 +136,9 @@ RULES = {
         lambda value: isinstance(value, str) and value[:1] == value[-1:] == "/",
         'a path that begins and ends with "/"',
     ),
+    "CORS_ORIGINS": WORDS,
+    "CORS_CREDENTIALS": FLAG,
+    "INTERIM_RESPONSES": FLAG,
     "PURGE_BATCH_SIZE": POSITIVE,
     "HOUSEKEEPING_EVERY": DURATION,
 }
@@ -148,6 +151,7 @@ POLICY_RULES = {
     "max_open": POSITIVE.or_none(),
     "anonymous": FLAG,
     "downloadable": FLAG,
+    "capability_urls": FLAG,
     "storage": TEXT,
     "upload_to": Rule(lambda value: isinstance(value, str), "a string"),
     "expires_in": DURATION.or_none(),

@@ -60,6 +60,13 @@ DEFAULTS: dict[str, Any] = {
     # The internal location of X-Accel-Redirect: the URL prefix that nginx maps to the
     # folder of the final storage.
     "SENDFILE_ROOT": "/protected/",
+    # The origins whose pages may upload from their browsers, such as
+    # "https://app.example.org", or "*" for all; for tus and the IETF draft.
+    "CORS_ORIGINS": (),
+    # May they send cookies along? Never with "*".
+    "CORS_CREDENTIALS": False,
+    # Send "104 Upload Resumption Supported" where the server can: gunicorn only.
+    "INTERIM_RESPONSES": False,
     "PURGE_BATCH_SIZE": 500,
     # How often one process without a broker looks for expired and stuck uploads.
     "HOUSEKEEPING_EVERY": timedelta(minutes=10),

@@ -46,6 +46,19 @@ class Truncated(UploadError):
     message = "The body ended too early."
 
 
+class Stalled(Truncated):
+    """The line was silent for too long. Facts as for Truncated."""
+
+    message = "No byte has come for too long."
+
+
+class ShuttingDown(Truncated):
+    """The server ends, and does not wait for the rest. Facts as for Truncated."""
+
+    code = "shutting_down"
+    message = "The server is being stopped. Go on in a moment."
+
+
 class LengthRequired(UploadError):
     """The length of the body is unknown, and its end could not be told from a cut."""
 

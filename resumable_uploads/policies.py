@@ -43,6 +43,10 @@ class UploadPolicy:
     anonymous = True
     # May owners get their finished files from the app itself?
     downloadable = False
+    # Is the URL of an upload, which nobody can guess, all that a client needs to go on
+    # with it that has neither a login nor a session? Only where tus or the IETF draft
+    # is spoken. All such clients together are one owner, with one quota.
+    capability_urls = False
     # The alias in STORAGES of finished files, and their names there.
     storage = "default"
     upload_to = "uploads/%Y/%m/%d"

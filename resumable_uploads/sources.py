@@ -6,7 +6,10 @@ is the body's work. It knows WSGI servers, and no framework.
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -15,6 +18,38 @@ from . import errors
 
 class Idle(Exception):
     """No byte has arrived for a while; more may come."""
+
+
+_stopping = threading.Event()
+# What waits for a socket without looking up in between, and may be woken.
+_waiting: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def stop_reading() -> None:
+    """Have appends to uploads end where they are, since this process is to end.
+
+    What has come is recorded, and clients are told to go on later. Chunks, of which
+    nothing would be kept, may still come to their end. It may be called from the
+    handler of a signal.
+    """
+    _stopping.set()
+    # Not here: the thread that was interrupted by the signal may hold a lock.
+    threading.Thread(target=_wake_all, daemon=True).start()
+
+
+def is_stopping() -> bool:
+    return _stopping.is_set()
+
+
+def wake_at_stop(source: Source) -> None:
+    """Let a source be woken that could not look up by itself."""
+    if hasattr(source, "wake"):
+        _waiting.add(source)
+
+
+def _wake_all() -> None:
+    for source in list(_waiting):
+        source.wake()
 
 
 class Source(Protocol):
@@ -71,6 +106,8 @@ class PiecesSource:
         self._timeout_before = sock.gettimeout()
         sock.settimeout(timeout)
         self.broken = False
+        self.stalled = False
+        self._is_closed = False
 
     def readinto(self, view: memoryview, patience: float) -> int:
         while not self._rest:
@@ -78,18 +115,70 @@ class PiecesSource:
                 self._rest = memoryview(next(self._pieces))
             except StopIteration:
                 return 0
-            except Exception:
+            except Exception as error:
                 # A cut, a stall or nonsense between the pieces. Unlike with the end
                 # of a counted body, nobody else would notice.
                 self.broken = True
+                self.stalled = isinstance(error, TimeoutError)
                 return 0
         size = min(len(view), len(self._rest))
         view[:size] = self._rest[:size]
         self._rest = self._rest[size:]
         return size
 
+    def wake(self) -> None:
+        """End a read that waits for what may not come, as if the client had gone."""
+        if not self._is_closed:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RD)
+
     def close(self) -> None:
+        self._is_closed = True
         _restore_timeout(self._sock, self._timeout_before)
+
+
+class Capped:
+    """The front of a source of unknown length: at most so many bytes of it.
+
+    ``goes_on`` tells afterwards whether there was more.
+    """
+
+    length: int | None = None
+
+    def __init__(self, source: Source, limit: int) -> None:
+        self._source = source
+        self._left = limit
+
+    @property
+    def broken(self) -> bool:
+        return getattr(self._source, "broken", False)
+
+    @property
+    def stalled(self) -> bool:
+        return getattr(self._source, "stalled", False)
+
+    def readinto(self, view: memoryview, patience: float) -> int:
+        if not self._left:
+            return 0
+        size = self._source.readinto(view[: self._left], patience)
+        self._left -= size
+        return size
+
+    def wake(self) -> None:
+        if hasattr(self._source, "wake"):
+            self._source.wake()
+
+    def goes_on(self, patience: float) -> bool:
+        """Wait for the end, or for the first byte too many."""
+        if self._left:
+            return False
+        try:
+            return bool(self._source.readinto(memoryview(bytearray(1)), patience))
+        except Idle:
+            return False
+
+    def close(self) -> None:
+        self._source.close()
 
 
 class GunicornSource:

@@ -18,7 +18,14 @@ pytestmark = pytest.mark.django_db
 
 FOLDERS = [
     (f"npm/{name}", Path("/nowhere"))
-    for name in ("fine-uploader", "flow.js", "resumablejs", "simple-uploader.js")
+    for name in (
+        "fine-uploader",
+        "flow.js",
+        "resumablejs",
+        "simple-uploader.js",
+        "tus-js-client",
+        "uppy",
+    )
 ]
 
 

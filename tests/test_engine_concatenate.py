@@ -167,10 +167,30 @@ def test_a_whole_that_is_too_large_is_refused(settings):
 
 
 def test_a_whole_is_one_of_the_uploads_that_may_be_open(settings):
-    use_policy(settings, max_open=2)
+    use_policy(settings, max_open=1)
     parts = [part(DATA[:50]), part(DATA[50:])]
+    open_upload(10)
     with pytest.raises(errors.TooManyUploads):
         join(*parts)
+
+
+def test_parts_that_are_all_there_are_not_open(settings):
+    use_policy(settings, max_open=1)
+    parts = [part(DATA[:50]), part(DATA[50:])]
+    assert read(assemble(join(*parts), settings)) == DATA
+
+
+def test_parts_go_an_hour_after_the_whole_was_made_of_them(settings):
+    parts = [part(DATA[:50]), part(DATA[50:])]
+    assemble(join(*parts), settings)
+    hour = timezone.now() + engine.PARTS_KEPT_FOR
+    for one in parts:
+        row = UploadSession.objects.get(pk=one.pk)
+        assert row.state == State.RECEIVING
+        assert timezone.now() < row.expires_at <= hour
+    UploadSession.objects.update(expires_at=timezone.now())
+    retention.purge()
+    assert [staged(one.pk) for one in parts] == [[], []]
 
 
 # The parts while the whole needs them

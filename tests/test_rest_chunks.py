@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from resumable_uploads import body
 from resumable_uploads.body import checksum
 from resumable_uploads.models import Chunk, UploadSession
 
@@ -381,3 +382,9 @@ def test_every_chunk_puts_the_expiry_off(me, upload):
 def test_a_chunk_for_nobody_is_refused(me):
     answer = me.put("/uploads/00000000-0000-0000-0000-000000000000/chunks/0/", b"abc")
     assert_refused(answer, 404, "not_found")
+
+
+def test_a_chunk_may_come_to_its_end_while_the_server_ends(me, upload, monkeypatch):
+    """Nothing would be kept of it otherwise."""
+    monkeypatch.setattr(body, "is_stopping", lambda: True)
+    assert me.put(chunk(upload, 0), pieces()[0]).status == 201

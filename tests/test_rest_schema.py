@@ -18,7 +18,7 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
 from rest_framework import authentication, exceptions, permissions, throttling
 
-from resumable_uploads import engine, errors, stores
+from resumable_uploads import body, engine, errors, stores
 from resumable_uploads.models import UploadSession
 from resumable_uploads.protocols import rest, rest_schema
 from resumable_uploads.protocols.base import UploadView
@@ -295,6 +295,11 @@ def full_disk(me, settings, patch):
     return open_upload(me)
 
 
+def stopping(me, settings, patch):
+    patch.setattr(body, "is_stopping", lambda: True)
+    return open_upload(me)
+
+
 def taken_over(me, settings, patch):
     """Have somebody else take the lease as soon as this request has it."""
     upload = open_upload(me)
@@ -417,6 +422,7 @@ SCENARIOS: dict[tuple[str, int, str], Any] = {
         opened,
         patch(0, DATA, Content_Digest=WRONG),
     ),
+    ("uploads_append", 503, "shutting_down"): stopping,
     ("uploads_append", 507, "storage_full"): full_disk,
     ("uploads_cancel", 204, ""): opened,
     ("uploads_cancel", 404, "not_found"): not_found,

@@ -7,7 +7,9 @@ import io
 import json
 import socket
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -352,3 +354,69 @@ def test_the_next_request_on_the_line_is_understood(port, path):
     assert found.count(b"200 OK") == 2
     if path == "/":
         assert found.count(sha256(body).encode()) == 2
+
+
+# The front of a source
+
+
+def pieces_of(line, data: bytes) -> sources.PiecesSource:
+    return sources.PiecesSource(iter([data]), line[1], 1)
+
+
+@pytest.mark.parametrize(("limit", "goes_on"), [(5, True), (11, False), (12, False)])
+def test_of_a_capped_source_there_is_only_the_front(line, limit, goes_on):
+    capped = sources.Capped(pieces_of(line, b"hello world"), limit)
+    assert read_all(capped) == b"hello world"[:limit]
+    assert capped.goes_on(PATIENCE) == goes_on
+    assert not capped.broken
+    capped.close()
+
+
+def test_a_capped_source_is_broken_where_its_source_is(line):
+    def broken():
+        yield b"hello"
+        raise TimeoutError
+
+    capped = sources.Capped(sources.PiecesSource(broken(), line[1], 1), 10)
+    assert read_all(capped) == b"hello"
+    assert capped.broken
+    assert capped.stalled
+    capped.close()
+
+
+# A stop
+
+
+@pytest.fixture
+def stop(monkeypatch):
+    """Let the process be asked to end, as far as this test goes."""
+    monkeypatch.setattr(sources, "_stopping", threading.Event())
+    return sources.stop_reading
+
+
+@pytest.mark.parametrize("is_capped", [False, True])
+def test_at_a_stop_who_waits_for_pieces_is_woken(line, stop, is_capped):
+    waiting = sources.PiecesSource(received(line[1]), line[1], 60)
+    source = sources.Capped(waiting, 100) if is_capped else waiting
+    sources.wake_at_stop(source)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(read_all, source)
+        line[0].sendall(b"hello")
+        stop()
+        assert read.result(20) == b"hello"
+    assert sources.is_stopping()
+
+
+def received(sock: socket.socket) -> Iterator[bytes]:
+    while data := sock.recv(100):
+        yield data
+    raise NoMoreData
+
+
+def test_a_source_that_is_closed_is_not_woken(line, stop):
+    source = pieces_of(line, b"")
+    sources.wake_at_stop(source)
+    source.close()
+    source.wake()
+    line[0].sendall(b"next")
+    assert line[1].recv(4) == b"next"

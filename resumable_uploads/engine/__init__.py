@@ -29,7 +29,8 @@ from .ending import (
 )
 from .finding import LAST_WORDS, find, find_by_key, find_gone, forget_key, take_offset
 from .finishing import REMIND_AFTER, finish, retry
-from .joining import concatenate
+from .joining import PARTS_KEPT_FOR, concatenate
+from .measuring import declare_length
 from .numbering import put_chunk
 from .opening import OPEN_TRIES, NewUpload, advised_chunk_size, open
 from .quotas import NO_LIMIT, owner_of_upload
@@ -43,6 +44,7 @@ __all__ = [
     "NO_LIMIT",
     "NewUpload",
     "OPEN_TRIES",
+    "PARTS_KEPT_FOR",
     "REMIND_AFTER",
     "SETTLING_TAKES",
     "SLIDE_STEP",
@@ -52,6 +54,7 @@ __all__ = [
     "cancel",
     "chunk_keys",
     "concatenate",
+    "declare_length",
     "expire",
     "expire_all",
     "find",

@@ -47,9 +47,7 @@ def append(upload: UploadSession, offset: int, body: Body) -> UploadSession:
         while not body.ended:
             _append_segment(upload, writer, body, room, policy)
     if body.truncated:
-        raise errors.Truncated(
-            received=body.received, expected=body.length, offset=upload.received
-        )
+        raise body.cut(offset=upload.received)
     return upload
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Value
+from django.db.models.functions import Least
 from django.utils import timezone
 
 from .. import errors, runner, signals
@@ -16,6 +18,10 @@ from ..policies import UploadPolicy
 from .opening import NewUpload, check_new, new_row
 from .quotas import check_quota
 from .rows import ENDED, receiving, refreshed
+
+# Whose answer was lost asks for the whole again, and needs the parts for it; longer
+# than this they would only take space.
+PARTS_KEPT_FOR = timedelta(hours=1)
 
 
 def concatenate(
@@ -28,7 +34,8 @@ def concatenate(
     """Open an upload made of the chunks of others, one after another.
 
     The parts must be the owner's, all there, and not finished by themselves. No byte
-    is copied; the parts cannot go before the file is assembled. Raise Incomplete for a
+    is copied; the parts' bytes cannot go before the file is assembled, and go an hour
+    later. Raise Incomplete for a
     part that is not full or has ended, and what ``open`` raises.
     """
     new.length = sum(part.length or 0 for part in parts)
@@ -57,7 +64,9 @@ def _hold_parts(owner: Owner, parts: dict[uuid.UUID, UploadSession]) -> None:
     rows = UploadSession.objects.filter(
         pk__in=parts, owner=owner.key, state=State.RECEIVING, received=F("length")
     )
-    if rows.update(active_at=timezone.now()) != len(parts):
+    now = timezone.now()
+    expires_at = Least(F("expires_at"), Value(now + PARTS_KEPT_FOR))
+    if rows.update(active_at=now, expires_at=expires_at) != len(parts):
         raise errors.Incomplete("A part is not complete, or is gone.", missing=[])
 
 

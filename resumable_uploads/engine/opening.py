@@ -45,6 +45,9 @@ class NewUpload:
     # Does the client key name the file itself? Then a completed upload is found by it
     # too: the file is there, and need not be sent again.
     key_is_file: bool = False
+    # Is it but a part of a file? What is asked of its name and type is then asked of
+    # the whole.
+    is_part: bool = False
 
 
 def open(
@@ -95,7 +98,8 @@ def check_new(new: NewUpload, owner: Owner, policy: UploadPolicy) -> None:
         raise errors.Invalid("The file has no name.")
     if new.length is not None and not 0 <= new.length <= NO_LIMIT:
         raise errors.Invalid("The size is not a possible one.")
-    policy.check_file(new.filename, new.content_type)
+    if not new.is_part:
+        policy.check_file(new.filename, new.content_type)
     policy.check_length(owner, new.length)
     _check_declared_checksum(new.declared_checksum)
     _check_geometry(new)

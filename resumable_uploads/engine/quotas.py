@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from django.db.models import BigIntegerField, QuerySet, Sum
+from django.db.models import BigIntegerField, F, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from .. import errors
-from ..models import GONE_STATES, OPEN_STATES, OwnerLock, UploadSession
+from ..models import GONE_STATES, OPEN_STATES, OwnerLock, State, UploadSession
 from ..owners import Owner
 from ..policies import UploadPolicy
 from .rows import WAITING_STATES
 
 NO_LIMIT = 2**63 - 1
+# All of it is there, and others may still be made of it: nobody is sending it any more.
+_IS_FULL_PART = Q(
+    state=State.RECEIVING,
+    ends_when_full=False,
+    length__gt=0,
+    received=F("length"),
+)
 
 
 def check_quota(
@@ -28,7 +35,7 @@ def check_quota(
         state__in=WAITING_STATES, expires_at__lte=timezone.now()
     )
     max_open = policy.max_open if upload._state.adding else None
-    is_open = mine.filter(state__in=OPEN_STATES)
+    is_open = mine.filter(state__in=OPEN_STATES).exclude(_IS_FULL_PART)
     if max_open is not None and is_open.count() >= max_open:
         raise errors.TooManyUploads(max_open=max_open)
     if quota is not None and _held(mine) + growth > quota:

@@ -49,6 +49,7 @@ class UploadView(APIView):
     status_codes: Mapping[type[errors.UploadError], int] = {
         errors.Invalid: 400,
         errors.Truncated: 400,
+        errors.ShuttingDown: 503,
         errors.LengthRequired: 411,
         errors.ChecksumMismatch: 422,
         errors.PermissionDenied: 403,
@@ -71,6 +72,8 @@ class UploadView(APIView):
     }
     # Does it read raw bodies? Others may be no longer than a form or a JSON document.
     takes_body = False
+    # What is raised for more bytes than there is room for.
+    excess: type[errors.TooLarge] = errors.TooLarge
     max_document = MIB
 
     def refusal(self, code: str, detail: str, facts: dict[str, Any]) -> Any:
@@ -102,11 +105,22 @@ class UploadView(APIView):
         raise errors.PermissionDenied
 
     @contextmanager
-    def body(self, expected: Mapping[str, bytes] | None = None) -> Iterator[Body]:
-        """Open the raw body, with the digests expected of it by algorithm."""
-        body = Body(source_of(self.request), expected)
+    def body(
+        self, expected: Mapping[str, bytes] | None = None, room: int | None = None
+    ) -> Iterator[Body]:
+        """Open the raw body, with the digests expected of it by algorithm.
+
+        With ``room``, a body that announces no length ends after so many bytes;
+        ``excess`` is raised for more once those have been dealt with.
+        """
+        source, capped = source_of(self.request), None
+        if room is not None and source.length is None and not expected:
+            source = capped = sources.Capped(source, room)
+        body = Body(source, expected)
         try:
             yield body
+            if capped and capped.goes_on(seconds("STALL_TIMEOUT")):
+                raise self.excess(max_size=room)
         except errors.UploadError:
             body.drain(DRAIN_AT_MOST, DRAIN_SECONDS)
             raise

@@ -10,13 +10,11 @@ from __future__ import annotations
 import hashlib
 import re
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from django.http import HttpResponse
-from django.middleware.csrf import CsrfViewMiddleware
 from django.urls import URLPattern, re_path
 from rest_framework import exceptions
-from rest_framework.authentication import SessionAuthentication
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
@@ -26,6 +24,7 @@ from ..models import State, UploadSession
 from ..policies import UploadPolicy
 from .base import nonnegative
 from .foreign import ForeignView, check_not_rejected, read_again
+from .origins import is_from_here, without_token
 
 MAX_KEY = 255
 # How often an upload may change between a look at it and the first byte.
@@ -64,11 +63,7 @@ class ByteOffsetView(ForeignView):
 
     def get_authenticators(self) -> list[Any]:
         """Return the project's, but ask none of them for a CSRF token."""
-        found = super().get_authenticators()
-        return [
-            _SessionWithoutToken() if isinstance(one, SessionAuthentication) else one
-            for one in found
-        ]
+        return without_token(super().get_authenticators())
 
     def _check_csrf(self, request: Request) -> None:
         """Ask for what a page of another site cannot send.
@@ -81,7 +76,7 @@ class ByteOffsetView(ForeignView):
             return
         if not request.headers.get("X-File-Id"):
             raise exceptions.PermissionDenied("X-File-Id is missing.")
-        if not _is_from_here(request):
+        if not is_from_here(request):
             raise exceptions.PermissionDenied("The request comes from another site.")
 
     def file_id(self) -> str:
@@ -105,27 +100,6 @@ class ByteOffsetView(ForeignView):
         if upload is not None:
             answer["X-Upload-Id"], answer["X-Upload-State"] = upload.pk, upload.state
         return answer
-
-
-class _SessionWithoutToken(SessionAuthentication):
-    """Who is logged in, without the check that the view makes in another way."""
-
-    def enforce_csrf(self, request: Request) -> None:
-        return
-
-
-def _is_from_here(request: Request) -> bool:
-    """Tell whether it comes from this site, one that is trusted, or no browser."""
-    origin = request.headers.get("Origin")
-    if origin is None:
-        site = request.headers.get("Sec-Fetch-Site", "none")
-        return site in ("same-origin", "none")
-    # The scheme may be another one behind a front server.
-    if urlsplit(origin).netloc == request.get_host():
-        return True
-    return CsrfViewMiddleware(lambda _: HttpResponse())._origin_verified(
-        request._request
-    )
 
 
 class StatusView(ByteOffsetView):

@@ -146,6 +146,7 @@ class UploadAppended(serializers.Serializer):
 FACTS: dict[type[Exception], dict[str, Any]] = {
     errors.WrongSize: {"expected": 8388608},
     errors.Truncated: {"received": 5000, "expected": 8388608, "offset": 5000},
+    errors.ShuttingDown: {"received": 5000, "expected": 8388608, "offset": 5000},
     errors.ChecksumMismatch: {"algorithm": "sha-256"},
     errors.TooLarge: {"max_size": 10737418240},
     errors.QuotaExceeded: {"quota": 107374182400},
@@ -379,7 +380,12 @@ OPERATIONS: dict[type[rest.RestView], dict[str, Any]] = {
             request={OCTETS: OpenApiTypes.BINARY},
             responses={
                 200: UploadAppended,
-                **refusals(*OF_A_BODY, errors.OffsetMismatch, errors.Interrupted),
+                **refusals(
+                    *OF_A_BODY,
+                    errors.OffsetMismatch,
+                    errors.Interrupted,
+                    errors.ShuttingDown,
+                ),
             },
         ),
         "delete": described(

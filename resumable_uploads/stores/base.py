@@ -106,6 +106,8 @@ class Store:
     finishes_at_once = False
     # Does it have to be told the keys of an upload's chunks to find them?
     needs_keys = True
+    # Can an upload be made of the chunks of others?
+    joins_others = True
 
     def __init__(self, alias: str) -> None:
         self.final: Storage = storages[alias]

@@ -95,7 +95,9 @@ class ClientDesk:
             self.page.wait_for_timeout(250)
 
     def taken(self) -> list[Sent]:
-        return [request for request in self.line.uploads() if request.status == 200]
+        return [
+            request for request in self.line.uploads() if request.status in (200, 204)
+        ]
 
     def uploads(self) -> list[dict[str, Any]]:
         """Return what the site says are this visitor's uploads."""

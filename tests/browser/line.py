@@ -211,4 +211,7 @@ def parsed(head: bytes) -> Sent:
 
 def is_upload(request: Sent) -> bool:
     """Does a request bring bytes of a file?"""
-    return request.method == "POST" and not request.path.endswith("/done/")
+    if request.method == "POST":
+        opens = "tus-resumable" in request.headers and not request.length
+        return not (opens or request.path.endswith("/done/"))
+    return request.method == "PATCH"

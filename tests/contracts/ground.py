@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -171,7 +170,7 @@ class LiveGround(Ground):
         return twin
 
     def all_uploads(self) -> list[Upload]:
-        rows = self._sql(
+        rows = self.site.sql(
             f"SELECT id, state, filename, length, received FROM {TABLE}"
             " ORDER BY created_at"
         )
@@ -179,7 +178,7 @@ class LiveGround(Ground):
 
     def chunks(self, upload_id: str) -> list[Any]:
         query = "SELECT * FROM resumable_uploads_chunk WHERE upload_id = ?"
-        return self._sql(query, upload_id.replace("-", ""))
+        return self.site.sql(query, upload_id.replace("-", ""))
 
     def all_completed(self) -> list[str]:
         log = self.site.data_dir / WITNESS / "told"
@@ -187,7 +186,7 @@ class LiveGround(Ground):
 
     def expire(self, upload_id: str) -> None:
         past = datetime.now(UTC) - timedelta(seconds=1)
-        self._sql(
+        self.site.sql(
             f"UPDATE {TABLE} SET expires_at = ? WHERE id = ?",
             past.strftime("%Y-%m-%d %H:%M:%S.%f"),
             upload_id.replace("-", ""),
@@ -196,14 +195,6 @@ class LiveGround(Ground):
     def close(self) -> None:
         for client in self.clients:
             client.close()
-
-    def _sql(self, query: str, *values: str) -> list[Any]:
-        database = sqlite3.connect(self.site.data_dir / "db.sqlite3", timeout=20)
-        try:
-            with database:
-                return database.execute(query, values).fetchall()
-        finally:
-            database.close()
 
     def _everything_else(self) -> set[str]:
         passing = ("db.sqlite3", "static")

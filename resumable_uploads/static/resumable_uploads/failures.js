@@ -55,6 +55,7 @@ const BY_CODE = {
   stalled: Remedy.WAIT,
   throttled: Remedy.WAIT,
   storage_unavailable: Remedy.WAIT,
+  shutting_down: Remedy.WAIT,
   unexpected_answer: Remedy.REPEAT,
   truncated: Remedy.REPEAT,
   checksum_mismatch: Remedy.REPEAT,

@@ -1,0 +1,44 @@
+"""The length of an upload that was opened without one."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.utils import timezone
+
+from .. import errors
+from ..models import UploadSession
+from ..policies import policy_of
+from .quotas import check_quota, owner_of_upload
+from .rows import check_receiving, end_if_full, receiving, refreshed, slid
+from .writing import nudge_if_full
+
+
+def declare_length(upload: UploadSession, length: int) -> UploadSession:
+    """Say how long the file is (bytes), once and for all; return the upload.
+
+    To say the same again is harmless. Raise Invalid for another length than the one
+    that is known, or for less than is there; TooLarge, QuotaExceeded, NotReceiving.
+    """
+    policy, owner = policy_of(upload), owner_of_upload(upload)
+    policy.check_length(owner, length)
+    now = timezone.now()
+    with transaction.atomic(durable=True):
+        unknown = receiving(upload).filter(length=None, received__lte=length)
+        if unknown.update(length=length, active_at=now, **slid(upload, now)):
+            # It counts with its length from here on.
+            check_quota(upload, policy, owner, 0)
+            upload.length = length
+            end_if_full(upload)
+            nudge_if_full(upload)
+        else:
+            _check_known(refreshed(upload), length)
+    return refreshed(upload)
+
+
+def _check_known(row: UploadSession, length: int) -> None:
+    if row.length == length and not row.is_gone:
+        return
+    check_receiving(row)
+    if row.length is None:
+        raise errors.Invalid(f"{row.received} bytes are there already.")
+    raise errors.Invalid(f"The length is {row.length} and stays so.")

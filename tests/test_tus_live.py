@@ -1,0 +1,519 @@
+"""tus on a real server, byte by byte: each clause, cuts, stalls, ends."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from . import processes, tus
+from .client import Answer, Client, RawRequest
+from .live import LiveSite, SiteTemplates
+from .rest import sha256, some_bytes
+from .test_live_rest import wait_until_arrived
+
+DATA = some_bytes(4_000_000)
+BODY = b"hello"
+SHA1 = "sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00="
+WRONG = "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA="
+KIND = "application/offset+octet-stream"
+
+
+@pytest.fixture(scope="module")
+def site(
+    site_templates: SiteTemplates, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveSite]:
+    """A site that records what came soon after a pause, and gives up after two."""
+    folder = tmp_path_factory.mktemp("site")
+    site_templates.sqlite(folder)
+    site = LiveSite(folder, uploads=quick(stall=2)).start()
+    yield site
+    site.kill()
+
+
+def quick(stall: float) -> dict[str, Any]:
+    policy = {"downloadable": True, "capability_urls": True, "max_size": 100_000_000}
+    policy |= {"quota": None, "max_open": None}
+    return {
+        "IDLE_FLUSH": datetime.timedelta(seconds=0.3),
+        "STALL_TIMEOUT": datetime.timedelta(seconds=stall),
+        "POLICIES": {"default": policy},
+        "CORS_ORIGINS": ["https://app.example"],
+        "FSYNC": "never",
+    }
+
+
+@pytest.fixture
+def me(site: LiveSite) -> Iterator[Client]:
+    with Client(site.url) as client:
+        client.cookies = {"csrftoken": ""}
+        yield client
+
+
+# A walk through the specification, in the words of the wire
+
+
+@dataclass
+class Step:
+    """A request, and what the specification wants of its answer."""
+
+    clause: str
+    head: str
+    status: int
+    body: bytes = b""
+    # Headers of the answer; None: must not be there; "...": whatever it is.
+    wants: dict[str, str | None] = field(default_factory=dict)
+
+
+V = "Tus-Resumable: 1.0.0"
+FRESH = {"Upload-Offset": "0", "Cache-Control": "no-store", "Upload-Length": "10"}
+NO_OFFSET: dict[str, str | None] = {"Upload-Offset": None}
+# "{u}" is an upload of 10 bytes that has none, "{e}" one that has 5, "{d}" one of
+# deferred length, "{p}" a finished partial of 5, "{q}" an unfinished one, "{f}" a
+# final.
+WALK = [
+    Step("HEAD tells the offset, also 0", f"HEAD {{u}}\n{V}", 200, wants=FRESH),
+    Step(
+        "HEAD tells the length", f"HEAD {{e}}\n{V}", 200, wants={"Upload-Length": "10"}
+    ),
+    Step("HEAD of nothing", f"HEAD {tus.URL}x\n{V}", 404, wants=NO_OFFSET),
+    Step(
+        "PATCH appends",
+        f"PATCH {{u}}\n{V}\nUpload-Offset: 0\nContent-Type: {KIND}",
+        204,
+        BODY,
+        {"Upload-Offset": "5"},
+    ),
+    Step(
+        "PATCH of another type",
+        f"PATCH {{u}}\n{V}\nUpload-Offset: 0\nContent-Type: text/plain",
+        415,
+        BODY,
+    ),
+    Step(
+        "PATCH at another offset",
+        f"PATCH {{e}}\n{V}\nUpload-Offset: 0\nContent-Type: {KIND}",
+        409,
+        BODY,
+        {"Upload-Offset": "5"},
+    ),
+    Step(
+        "PATCH of nothing",
+        f"PATCH {tus.URL}x\n{V}\nUpload-Offset: 0\nContent-Type: {KIND}",
+        404,
+        BODY,
+    ),
+    Step(
+        "PATCH without a length",
+        f"PATCH {{u}}\n{V}\nUpload-Offset: 0\nContent-Type: {KIND}\n"
+        "Transfer-Encoding: chunked",
+        204,
+        b"5\r\nhello\r\n0\r\n\r\n",
+        {"Upload-Offset": "5"},
+    ),
+    Step(
+        "PATCH without a length, and with too much",
+        f"PATCH {{e}}\n{V}\nUpload-Offset: 5\nContent-Type: {KIND}\n"
+        "Transfer-Encoding: chunked",
+        413,
+        b"6\r\nhello!\r\n0\r\n\r\n",
+    ),
+    Step(
+        "PATCH with too much",
+        f"PATCH {{e}}\n{V}\nUpload-Offset: 5\nContent-Type: {KIND}",
+        413,
+        BODY + b"!",
+    ),
+    Step(
+        "PATCH with an offset that is none",
+        f"PATCH {{u}}\n{V}\nUpload-Offset: 0x0\nContent-Type: {KIND}",
+        400,
+        BODY,
+    ),
+    Step(
+        "OPTIONS tells versions, extensions and limits",
+        f"OPTIONS {tus.URL}\nTus-Resumable: 7",
+        204,
+        wants={
+            "Tus-Version": "1.0.0",
+            "Tus-Extension": "...",
+            "Tus-Max-Size": "100000000",
+            "Tus-Checksum-Algorithm": "sha1,sha256,md5,crc32",
+        },
+    ),
+    Step(
+        "OPTIONS of another origin",
+        "OPTIONS {u}\nOrigin: https://app.example\n"
+        "Access-Control-Request-Method: PATCH",
+        204,
+        wants={"Access-Control-Allow-Origin": "https://app.example"},
+    ),
+    Step(
+        "another version",
+        f"POST {tus.URL}\nTus-Resumable: 0.2.2\nUpload-Length: 1",
+        412,
+        wants={"Tus-Version": "1.0.0"},
+    ),
+    Step("no version", "DELETE {u}", 412, wants={"Tus-Version": "1.0.0"}),
+    Step(
+        "an overridden method",
+        f"POST {{u}}\n{V}\nX-HTTP-Method-Override: PATCH\nUpload-Offset: 0\n"
+        f"Content-Type: {KIND}",
+        204,
+        BODY,
+        {"Upload-Offset": "5"},
+    ),
+    Step(
+        "an overridden HEAD",
+        f"POST {{e}}\n{V}\nX-HTTP-Method-Override: HEAD",
+        200,
+        wants={"Upload-Offset": "5"},
+    ),
+    Step(
+        "creation",
+        f"POST {tus.URL}\n{V}\nUpload-Length: 3\nUpload-Metadata: a YQ==,b",
+        201,
+        wants={"Location": "...", "Upload-Expires": "...", "Upload-Offset": "0"},
+    ),
+    Step(
+        "creation without the slash",
+        f"POST {tus.URL[:-1]}\n{V}\nUpload-Length: 3",
+        201,
+        wants={"Location": "..."},
+    ),
+    Step("creation of nothing", f"POST {tus.URL}\n{V}\nUpload-Length: 0", 201),
+    Step("creation without a length", f"POST {tus.URL}\n{V}", 400),
+    Step("creation of too much", f"POST {tus.URL}\n{V}\nUpload-Length: 100000001", 413),
+    Step("a negative length", f"POST {tus.URL}\n{V}\nUpload-Length: -1", 400),
+    Step("a deferred length", f"POST {tus.URL}\n{V}\nUpload-Defer-Length: 1", 201),
+    Step("a wrong deferral", f"POST {tus.URL}\n{V}\nUpload-Defer-Length: 2", 400),
+    Step(
+        "HEAD while the length is deferred",
+        f"HEAD {{d}}\n{V}",
+        200,
+        wants={"Upload-Defer-Length": "1", "Upload-Length": None},
+    ),
+    Step(
+        "the length in a PATCH",
+        f"PATCH {{d}}\n{V}\nUpload-Offset: 0\nUpload-Length: 5\nContent-Type: {KIND}",
+        204,
+        BODY,
+        {"Upload-Offset": "5", "Upload-Expires": None},
+    ),
+    Step(
+        "another length in a PATCH",
+        f"PATCH {{u}}\n{V}\nUpload-Offset: 0\nUpload-Length: 9\nContent-Type: {KIND}",
+        400,
+        BODY,
+    ),
+    Step(
+        "creation with upload",
+        f"POST {tus.URL}\n{V}\nUpload-Length: 10\nContent-Type: {KIND}",
+        201,
+        BODY,
+        {"Upload-Offset": "5", "Location": "..."},
+    ),
+    Step(
+        "creation with more than fits",
+        f"POST {tus.URL}\n{V}\nUpload-Length: 4\nContent-Type: {KIND}",
+        413,
+        BODY,
+    ),
+    Step(
+        "expiration",
+        f"PATCH {{u}}\n{V}\nUpload-Offset: 0\nContent-Type: {KIND}",
+        204,
+        BODY,
+        {"Upload-Expires": "..."},
+    ),
+    Step(
+        "checksum",
+        f"PATCH {{u}}\n{V}\nUpload-Offset: 0\nContent-Type: {KIND}\n"
+        f"Upload-Checksum: {SHA1}",
+        204,
+        BODY,
+        {"Upload-Offset": "5"},
+    ),
+    Step(
+        "a wrong checksum",
+        f"PATCH {{u}}\n{V}\nUpload-Offset: 0\nContent-Type: {KIND}\n"
+        f"Upload-Checksum: {WRONG}",
+        460,
+        BODY,
+    ),
+    Step(
+        "an unknown checksum",
+        f"PATCH {{u}}\n{V}\nUpload-Offset: 0\nContent-Type: {KIND}\n"
+        "Upload-Checksum: sha9 YQ==",
+        400,
+        BODY,
+    ),
+    Step("termination", f"DELETE {{e}}\n{V}", 204),
+    Step("termination of nothing", f"DELETE {tus.URL}x\n{V}", 404),
+    Step(
+        "a partial says so",
+        f"HEAD {{p}}\n{V}",
+        200,
+        wants={"Upload-Concat": "partial", "Upload-Offset": "5"},
+    ),
+    Step(
+        "concatenation",
+        f"POST {tus.URL}\n{V}\nUpload-Concat: final;{{p}} {{site}}{{p}}",
+        201,
+        wants={"Location": "..."},
+    ),
+    Step(
+        "concatenation of what is not there",
+        f"POST {tus.URL}\n{V}\nUpload-Concat: final;{tus.URL}x",
+        404,
+    ),
+    Step(
+        "concatenation of what is not finished",
+        f"POST {tus.URL}\n{V}\nUpload-Concat: final;{{q}}",
+        400,
+    ),
+    Step(
+        "HEAD of a final",
+        f"HEAD {{f}}\n{V}",
+        200,
+        wants={"Upload-Concat": "...", "Upload-Offset": "5", "Upload-Length": "5"},
+    ),
+    Step(
+        "PATCH of a final",
+        f"PATCH {{f}}\n{V}\nUpload-Offset: 5\nContent-Type: {KIND}",
+        403,
+        BODY,
+    ),
+]
+
+
+@pytest.fixture
+def scene(me: Client, site: LiveSite) -> dict[str, str]:
+    part = tus.create(me, 5, BODY, Upload_Concat="partial")
+    return {
+        "site": site.url,
+        "u": tus.create(me, 10),
+        "e": tus.create(me, 10, BODY),
+        "d": tus.create(me, None),
+        "p": part,
+        "q": tus.create(me, 5, b"h", Upload_Concat="partial"),
+        "f": tus.path(tus.post(me, Upload_Concat=f"final;{part}")),
+    }
+
+
+@pytest.mark.parametrize("step", WALK, ids=lambda step: step.clause)
+def test_the_specification(site, scene, step):
+    answer = raw(site, step.head.format(**scene), step.body)
+    assert answer.status == step.status, answer.body
+    assert answer.headers["Tus-Resumable"] == "1.0.0"
+    for name, value in step.wants.items():
+        if value == "...":
+            assert answer.headers[name]
+        else:
+            assert answer.headers[name] == value
+
+
+def raw(site: LiveSite, head: str, body: bytes) -> Answer:
+    """Send a request as it is written, and return the answer."""
+    first, *lines = head.split("\n")
+    method, path = first.split(" ")
+    headers = dict(line.split(": ", 1) for line in lines)
+    if body and "Transfer-Encoding" not in headers:
+        headers["Content-Length"] = str(len(body))
+    with RawRequest("127.0.0.1", site.port, method, path, headers) as request:
+        request.send(body)
+        return request.answer()
+
+
+def test_a_refusal_is_heard_before_a_long_body_is_sent(site, scene):
+    """The server reads on for a while, since most clients listen only afterwards."""
+    headers = {"Upload-Offset": "7", "Content-Type": KIND, "Content-Length": "3000000"}
+    headers |= tus.V1
+    with RawRequest("127.0.0.1", site.port, "PATCH", scene["u"], headers) as request:
+        request.send(DATA[:3_000_000])
+        assert request.answer().status == 409
+
+
+# Cuts and stalls
+
+
+def begin(
+    me: Client, url: str, offset: int = 0, length: int = len(DATA), **more: str
+) -> RawRequest:
+    headers = tus.V1 | tus.OFFSETS | {"Upload-Offset": str(offset)} | tus.named(more)
+    return me.begin("PATCH", url, length, headers)
+
+
+def wait_for_offset(site: LiveSite, url: str, offset: int) -> None:
+    """Wait until so many bytes are recorded, without asking for the lease."""
+    pk = url.rpartition("/")[2]
+    processes.wait_for(lambda: received(site, pk) == offset, 15, f"offset {offset}")
+
+
+def received(site: LiveSite, pk: str) -> int:
+    return site.sql(
+        "SELECT received FROM resumable_uploads_uploadsession WHERE id = ?",
+        pk.replace("-", ""),
+    )[0][0]
+
+
+@pytest.mark.parametrize("how", ["fin", "rst"])
+@pytest.mark.parametrize("after", [7, 5_000, 100_000])
+def test_every_byte_before_a_cut_is_kept(site, me, after, how):
+    url = tus.create(me, len(DATA))
+    request = begin(me, url)
+    request.send(DATA[:after])
+    wait_until_arrived(request)
+    request.close() if how == "fin" else request.reset()
+    wait_for_offset(site, url, after)
+    assert tus.offset_of(me, url) == after
+    assert tus.patch(me, url, after, DATA[after:]).status == 204
+    assert sha256(me.get(url).body) == sha256(DATA)
+
+
+@pytest.mark.parametrize("framed", [False, True], ids=["counted", "chunked"])
+def test_a_client_that_stalls_is_given_up_and_its_bytes_are_kept(site, me, framed):
+    url = tus.create(me, len(DATA))
+    headers = tus.V1 | tus.OFFSETS | {"Upload-Offset": "0"}
+    if framed:
+        headers |= {"Transfer-Encoding": "chunked"}
+        request = RawRequest(me.host, me.port, "PATCH", url, headers)
+        request.send(b"1388\r\n" + DATA[:5000])
+    else:
+        request = begin(me, url)
+        request.send(DATA[:5000])
+    with request:
+        answer = request.answer()
+    assert (answer.status, answer.headers["Upload-Offset"]) == (500, "5000")
+    assert answer.body.startswith(b"ERR_READ_TIMEOUT")
+    assert tus.offset_of(me, url) == 5000
+
+
+def test_a_client_that_comes_back_is_served_while_its_old_request_hangs(site, me):
+    url = tus.create(me, len(DATA))
+    with begin(me, url) as hanging:
+        hanging.send(DATA[:100_000])
+        wait_for_offset(site, url, 100_000)
+        begun = time.monotonic()
+        assert tus.offset_of(me, url) == 100_000
+        assert tus.patch(me, url, 100_000, DATA[100_000:200_000]).status == 204
+        assert time.monotonic() - begun < 5
+        # Should the old one wake up, it is told.
+        hanging.send(DATA[100_000:])
+        answer = hanging.answer()
+    assert answer.status == 400
+    assert answer.body.startswith(b"ERR_UPLOAD_INTERRUPTED")
+    assert tus.offset_of(me, url) == 200_000
+    assert tus.patch(me, url, 200_000, DATA[200_000:]).status == 204
+    assert sha256(me.get(url).body) == sha256(DATA)
+
+
+def test_a_delete_ends_a_request_that_is_under_way(site, me):
+    url = tus.create(me, len(DATA))
+    with begin(me, url) as running:
+        running.send(DATA[:100_000])
+        wait_for_offset(site, url, 100_000)
+        assert tus.delete(me, url).status == 204
+        running.send(DATA[100_000:])
+        assert running.answer().status in (404, 410)
+    assert tus.head(me, url).status == 404
+    pk = url.rpartition("/")[2]
+    folders = site.data_dir.glob(f"media-staging/**/{pk}")
+    processes.wait_for(lambda: not list(folders), 10, "nothing is left")
+
+
+def test_eight_patches_at_once_have_one_winner(site, me):
+    url = tus.create(me, len(DATA))
+    bodies = [bytes([65 + number]) * len(DATA) for number in range(8)]
+
+    def go(body: bytes) -> int:
+        with Client(site.url) as client:
+            return tus.patch(client, url, 0, body).status
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(go, bodies))
+    assert statuses.count(204) == 1, statuses
+    # Who was overtaken, and who came too late.
+    assert set(statuses) <= {204, 400, 409}
+    assert me.get(url).body in bodies
+
+
+# Ends
+
+
+@pytest.fixture
+def own_site(make_live_site: Any) -> LiveSite:
+    return make_live_site(uploads=quick(stall=30))
+
+
+@pytest.mark.parametrize("kind", ["silent", "chunked", "sending"])
+def test_a_server_that_stops_keeps_what_came_and_says_so(own_site, kind):
+    with Client(own_site.url) as me:
+        me.cookies = {"csrftoken": ""}
+        url = tus.create(me, len(DATA))
+        headers = tus.V1 | tus.OFFSETS | {"Upload-Offset": "0"}
+        if kind == "chunked":
+            headers |= {"Transfer-Encoding": "chunked"}
+            request = RawRequest(me.host, me.port, "PATCH", url, headers)
+            request.send(b"%x\r\n%s" % (len(DATA), DATA[:100_000]))
+        else:
+            request = begin(me, url)
+            request.send(DATA[:100_000])
+        if kind != "chunked":
+            wait_for_offset(own_site, url, 100_000)
+        else:
+            wait_until_arrived(request)
+            time.sleep(0.5)
+        with request, ThreadPoolExecutor(1) as pool:
+            stopped = pool.submit(own_site.stop)
+            if kind == "sending":
+                dribble(request)
+            answer = request.answer(20)
+            stopped.result()
+        assert answer.status == 503
+        assert answer.body.startswith(b"ERR_SERVER_SHUTDOWN")
+        assert answer.headers["Retry-After"]
+        kept = int(answer.headers["Upload-Offset"])
+        assert kept >= 100_000
+        own_site.start()
+        me.close()
+        assert tus.offset_of(me, url) == kept
+        assert tus.patch(me, url, kept, DATA[kept:]).status == 204
+        assert sha256(me.get(url).body) == sha256(DATA)
+
+
+def dribble(request: RawRequest) -> None:
+    """Send on for as long as anybody listens."""
+    request.socket.settimeout(0.05)
+    for number in range(200):
+        try:
+            request.send(DATA[100_000 + 100 * number :][:100])
+            request.socket.recv(1, socket.MSG_PEEK)
+            return
+        except TimeoutError:
+            continue
+        except OSError:
+            return
+
+
+def test_a_kill_loses_only_what_was_not_recorded(own_site):
+    with Client(own_site.url) as me:
+        me.cookies = {"csrftoken": ""}
+        url = tus.create(me, len(DATA))
+        with begin(me, url) as request:
+            request.send(DATA[:1_000_000])
+            wait_for_offset(own_site, url, 1_000_000)
+            request.send(DATA[1_000_000:2_000_000])
+            own_site.kill()
+        own_site.start()
+        me.close()
+        offset = tus.offset_of(me, url)
+        assert 1_000_000 <= offset <= 2_000_000
+        assert tus.patch(me, url, offset, DATA[offset:]).status == 204
+        assert sha256(me.get(url).body) == sha256(DATA)
