@@ -28,7 +28,7 @@ def declare_length(upload: UploadSession, length: int) -> UploadSession:
             # It counts with its length from here on.
             check_quota(upload, policy, owner, 0)
             upload.length = length
-            end_if_full(upload)
+            end_if_full(upload, refreshed(upload))
             nudge_if_full(upload)
         else:
             _check_known(refreshed(upload), length)
