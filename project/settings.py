@@ -145,6 +145,7 @@ RESUMABLE_UPLOADS = {
     "RUNNER": os.environ.get("RUNNER") or ("celery" if CELERY_BROKER_URL else "inline"),
     # Visitors get back what they sent: the demo would be dull without it.
     "POLICIES": {"default": {"downloadable": True}},
+    "BUCKETS": {"demo-bucket": {"policy": "default"}},
     # Behind nginx: X-Accel-Redirect, so that it sends the files itself.
     "SENDFILE": os.environ.get("SENDFILE") or None,
     "SENDFILE_ROOT": os.environ.get("SENDFILE_ROOT", "/protected/"),

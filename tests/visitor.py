@@ -45,8 +45,10 @@ class Visitor:
         sent = {"X-CSRFToken": self.token} | dict(headers or {})
         if body is not None and not isinstance(body, bytes):
             environ = _chunked(body) | environ
+        is_said = "Content-Type" in sent
         kind = sent.pop("Content-Type", "application/octet-stream")
-        if "wsgi.input" in environ:
+        # Django's client leaves it out where there is no body.
+        if "wsgi.input" in environ or is_said:
             environ = {"CONTENT_TYPE": kind} | environ
         with TestCase.captureOnCommitCallbacks(execute=True):
             response = self.client.generic(

@@ -31,7 +31,16 @@ from .finding import LAST_WORDS, find, find_by_key, find_gone, forget_key, take_
 from .finishing import REMIND_AFTER, finish, retry
 from .joining import concatenate
 from .numbering import put_chunk
+from .objects import (
+    LAST,
+    delete_object,
+    find_object,
+    is_being_made,
+    objects_after,
+    supersede,
+)
 from .opening import OPEN_TRIES, NewUpload, advised_chunk_size, open
+from .parts import finish_with, put_part
 from .quotas import NO_LIMIT, owner_of_upload
 from .rewinding import reshape, restart, rewind, skip_known
 from .rows import FULL_STATES, SLIDE_STEP, WAITING_STATES, refreshed
@@ -39,6 +48,7 @@ from .writing import tidy
 
 __all__ = [
     "FULL_STATES",
+    "LAST",
     "LAST_WORDS",
     "NO_LIMIT",
     "NewUpload",
@@ -52,19 +62,25 @@ __all__ = [
     "cancel",
     "chunk_keys",
     "concatenate",
+    "delete_object",
     "expire",
     "expire_all",
     "find",
     "find_by_key",
     "find_gone",
+    "find_object",
     "finish",
+    "finish_with",
     "forget_key",
     "has_made_file",
     "idle_since",
+    "is_being_made",
+    "objects_after",
     "open",
     "overdue",
     "owner_of_upload",
     "put_chunk",
+    "put_part",
     "refreshed",
     "reject",
     "reshape",
@@ -73,6 +89,7 @@ __all__ = [
     "rewind",
     "settle",
     "skip_known",
+    "supersede",
     "take_offset",
     "tidy",
 ]
