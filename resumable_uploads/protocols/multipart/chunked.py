@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from ... import errors
+from ...conf import seconds
 from ...sources import Idle, Source
 
 MAX_LINE = 4096
@@ -58,6 +60,8 @@ class ChunkedSource:
         self._source = source
         self._signatures = signatures
         self._promised = promised
+        # How many of the announced bytes are still to come.
+        self._room = length
         self._ahead = bytearray()
         # Bytes that are left of the piece at hand; None between two pieces.
         self._left: int | None = None
@@ -67,7 +71,7 @@ class ChunkedSource:
         self._error: errors.UploadError | None = None
 
     def readinto(self, view: memoryview, patience: float) -> int:
-        if self._error or self._is_last:
+        if self._error or self._is_last or not self._room:
             return 0
         try:
             return self._read(view, patience)
@@ -93,10 +97,11 @@ class ChunkedSource:
         self._source.close()
 
     def _read(self, view: memoryview, patience: float) -> int:
-        if self._left is None and not self._begin(patience):
+        if not self._left and not self._begin(patience):
             return 0
         assert self._left is not None
-        size = self._fill(view[: self._left], patience)
+        size = self._fill(view[: min(self._left, self._room)], patience)
+        self._room -= size
         if self._signatures:
             self._digest.update(view[:size])
         self._left -= size
@@ -183,12 +188,16 @@ class ChunkedSource:
 
     def _read_ahead(self, patience: float | None) -> None:
         buffer = bytearray(READ_SIZE)
-        try:
-            size = self._source.readinto(memoryview(buffer), patience or 10.0)
-        except Idle:
-            if patience is not None:
-                raise
-            size = 0
+        deadline = time.monotonic() + seconds("STALL_TIMEOUT")
+        while True:
+            try:
+                size = self._source.readinto(memoryview(buffer), patience or 1.0)
+                break
+            except Idle:
+                if patience is not None:
+                    raise
+                if time.monotonic() > deadline:
+                    raise errors.Truncated from None
         if not size:
             raise errors.Truncated
         self._ahead += buffer[:size]
