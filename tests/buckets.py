@@ -80,6 +80,10 @@ class Client:
     def path(self, key: str) -> str:
         return f"{self.root}/{self.bucket}/{quote(key.encode(), safe='/~')}"
 
+    def _url(self, path: str, query: Mapping[str, str]) -> str:
+        encoded = urlencode(query, quote_via=quote, safe="")
+        return f"http://{self.host}{path}" + (f"?{encoded}" if encoded else "")
+
     @property
     def host(self) -> str:
         return f"{self.me.host}:{self.me.port}" if hasattr(self.me, "host") else HOST
@@ -198,10 +202,7 @@ class OssClient(Client):
         query: Mapping[str, str],
         headers: dict[str, str],
     ) -> HttpRequest:
-        url = f"http://{self.host}{path}"
-        if query:
-            url += f"?{urlencode(query, quote_via=quote, safe='')}"
-        return HttpRequest(method, url, headers=headers)
+        return HttpRequest(method, self._url(path, query), headers=headers)
 
     def _context(self, request: HttpRequest, path: str) -> SigningContext:
         from_root = path.removeprefix(f"/{self.bucket}/")
@@ -262,9 +263,7 @@ class S3Client(Client):
         query: Mapping[str, str],
         headers: dict[str, str],
     ) -> AWSRequest:
-        return AWSRequest(
-            method, f"http://{self.host}{path}", dict(headers), params=dict(query)
-        )
+        return AWSRequest(method, self._url(path, query), dict(headers))
 
     def _credentials(self) -> Credentials:
         return Credentials(
@@ -318,6 +317,7 @@ def text_of(answer: Answer, path: str) -> str:
 
 
 def texts_of(answer: Answer, path: str) -> list[str]:
+    assert answer.status == 200, answer.body
     return [element.text or "" for element in document(answer).findall(path)]
 
 

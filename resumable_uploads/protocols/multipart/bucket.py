@@ -199,7 +199,7 @@ def _token(key: str) -> str:
 
 def _key(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
+        return base64.b64decode(token.encode(), b"-_", validate=True).decode()
     except ValueError:
         raise Refusal(
             "InvalidArgument", "The continuation token is not one of these."
