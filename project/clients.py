@@ -43,6 +43,9 @@ CLIENTS = {
         ("npm/simple-uploader.js/uploader.min.js",),
         "uploads/simple-uploader/",
     ),
+    "ali-oss": Client(
+        "ali-oss", ("npm/ali-oss/aliyun-oss-sdk.min.js",), "demo-bucket/"
+    ),
 }
 
 

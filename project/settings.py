@@ -103,6 +103,7 @@ NPM = BASE_DIR / "node_modules"
 NPM_FOLDERS = [
     (f"npm/{name}", NPM / folder)
     for name, folder in {
+        "ali-oss": "ali-oss/dist",
         "fine-uploader": "fine-uploader/fine-uploader",
         "flow.js": "@flowjs/flow.js/dist",
         "resumablejs": "resumablejs",

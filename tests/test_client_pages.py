@@ -18,7 +18,13 @@ pytestmark = pytest.mark.django_db
 
 FOLDERS = [
     (f"npm/{name}", Path("/nowhere"))
-    for name in ("fine-uploader", "flow.js", "resumablejs", "simple-uploader.js")
+    for name in (
+        "ali-oss",
+        "fine-uploader",
+        "flow.js",
+        "resumablejs",
+        "simple-uploader.js",
+    )
 ]
 
 
