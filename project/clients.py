@@ -51,6 +51,9 @@ CLIENTS = {
     ),
     "uppy": Client("Uppy", ("npm/uppy/uppy.min.js",), "uploads/tus/"),
     "tus": Client("tus-js-client", ("npm/tus-js-client/tus.min.js",), "uploads/tus/"),
+    "ali-oss": Client(
+        "ali-oss", ("npm/ali-oss/aliyun-oss-sdk.min.js",), "demo-bucket/"
+    ),
 }
 
 

@@ -103,6 +103,7 @@ NPM = BASE_DIR / "node_modules"
 NPM_FOLDERS = [
     (f"npm/{name}", NPM / folder)
     for name, folder in {
+        "ali-oss": "ali-oss/dist",
         "fine-uploader": "fine-uploader/fine-uploader",
         "flow.js": "@flowjs/flow.js/dist",
         "resumablejs": "resumablejs",
@@ -148,6 +149,7 @@ RESUMABLE_UPLOADS = {
     # Visitors get back what they sent: the demo would be dull without it.
     # To tus clients without cookies, the URL of an upload is key enough.
     "POLICIES": {"default": {"downloadable": True, "capability_urls": True}},
+    "BUCKETS": {"demo-bucket": {"policy": "default"}},
     # Behind nginx: X-Accel-Redirect, so that it sends the files itself.
     "SENDFILE": os.environ.get("SENDFILE") or None,
     "SENDFILE_ROOT": os.environ.get("SENDFILE_ROOT", "/protected/"),

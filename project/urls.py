@@ -16,6 +16,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     # Before the native protocol, which would take their names for uploads.
     path("", include("project.clients")),
+    path("", include("project.buckets")),
     path("uploads/", include("resumable_uploads.urls")),
     # Django would redirect a POST without the slash, and clients take the page behind
     # a redirect for success.

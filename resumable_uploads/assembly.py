@@ -65,6 +65,7 @@ def assemble(upload_id: uuid.UUID | str) -> bool:
             return False
         raise
     engine.settle([upload.pk])
+    engine.supersede(upload)
     return True
 
 

@@ -95,10 +95,16 @@ class Body:
     ``length`` is what it announced in bytes, or None; ``received`` what has come so
     far; ``ended`` whether nothing more will come; ``paused`` whether the line was idle
     just now; ``truncated`` whether the end came too early; ``stalled`` whether that
-    was for want of a sign of life.
+    was for want of a sign of life. ``digests`` are hashes of one's own, by name, that
+    are to see the bytes as well.
     """
 
-    def __init__(self, source: Source, expected: Mapping[str, bytes] | None = None):
+    def __init__(
+        self,
+        source: Source,
+        expected: Mapping[str, bytes] | None = None,
+        digests: Mapping[str, Any] | None = None,
+    ) -> None:
         self.length = source.length
         self.received = 0
         self.ended = self.length == 0
@@ -109,6 +115,7 @@ class Body:
         self._digests = {
             name: DIGESTS[name]() for name in self.expected if name in DIGESTS
         }
+        self._digests |= digests or {}
         self._checksum = 0
         # Would what came so far be kept, if the process were to end now?
         self._ends_at_stop = self._was_stopped = False
@@ -180,6 +187,9 @@ class Body:
     def check_end(self) -> None:
         """See that the body is over. Raise Truncated, or TooLarge when more comes."""
         self.check_no_more()
+        # What some sources tell only at the end, digests among it.
+        if conclude := getattr(self._source, "conclude", None):
+            self.expected |= conclude()
         if self.truncated:
             raise self.cut()
 
@@ -198,11 +208,12 @@ class Body:
     def check_digests(self) -> None:
         """Compare what came with the digests sent with it. Raise ChecksumMismatch."""
         for name, value in self.expected.items():
-            if self._digest(name) != value:
+            if self.digest(name) != value:
                 raise errors.ChecksumMismatch(algorithm=name)
 
-    def _digest(self, name: str) -> bytes:
-        if name == CHECKSUM:
+    def digest(self, name: str) -> bytes:
+        """Return the digest of what has come, where it was asked for at the start."""
+        if name == CHECKSUM and name not in self._digests:
             return self._checksum.to_bytes(8, "big")
         return self._digests[name].digest()
 

@@ -22,6 +22,7 @@ from django.core.files.storage import FileSystemStorage
 from django.utils.module_loading import import_string
 
 from .body import CHECKSUM, DIGESTS
+from .buckets import NAME
 from .conf import DEFAULTS, setting
 from .policies import UploadPolicy, make_policy
 from .runner import RUNNERS
@@ -47,7 +48,15 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
     if wrong:
         # What follows would stumble over them.
         return [*unknown, *wrong]
-    return [*unknown, *_runner(), *_sizes(), *_policies(), *_stores(), *_storages()]
+    return [
+        *unknown,
+        *_runner(),
+        *_sizes(),
+        *_policies(),
+        *_stores(),
+        *_storages(),
+        *_buckets(),
+    ]
 
 
 def _error(number: int, message: str, hint: str = "") -> CheckMessage:
@@ -139,6 +148,8 @@ RULES = {
     "CORS_ORIGINS": WORDS,
     "CORS_CREDENTIALS": FLAG,
     "INTERIM_RESPONSES": FLAG,
+    "BUCKETS": TABLE,
+    "CREDENTIALS_EXPIRE_IN": DURATION,
     "PURGE_BATCH_SIZE": POSITIVE,
     "HOUSEKEEPING_EVERY": DURATION,
 }
@@ -339,6 +350,58 @@ def _device(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return os.stat(folder).st_dev
+
+
+# Buckets
+
+BUCKET_RULES = {
+    "policy": TEXT,
+    "prefix": Rule(lambda value: isinstance(value, str), "a string"),
+    "origins": WORDS,
+    "min_part_size": Rule(
+        lambda value: isinstance(value, int) and value >= 0, "a number of bytes"
+    ).or_none(),
+}
+
+
+def _buckets() -> Iterator[CheckMessage]:
+    for name, entry in setting("BUCKETS").items():
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            yield _error(
+                10,
+                f"{name!r} is no name of a bucket.",
+                "Use 3 to 63 lower case letters, digits and hyphens.",
+            )
+        if not isinstance(entry, Mapping):
+            yield _error(10, f"The bucket {name!r} is {entry!r}.", "Make it a dict.")
+        else:
+            yield from _bucket(name, entry)
+
+
+def _bucket(name: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    for option, value in entry.items():
+        rule = BUCKET_RULES.get(option)
+        if rule is None:
+            close = difflib.get_close_matches(str(option), BUCKET_RULES, 1)
+            hint = f"Did you mean {close[0]!r}?" if close else "Remove it."
+            yield _error(10, f"The bucket {name!r} has no option {option!r}.", hint)
+        elif not rule.fits(value):
+            hint = f"Make it {rule.words}."
+            yield _error(10, f"{option} of the bucket {name!r} is {value!r}.", hint)
+    if entry.get("policy", "default") not in setting("POLICIES"):
+        hint = "Name one of the setting POLICIES."
+        yield _error(10, f"The bucket {name!r} has an unknown policy.", hint)
+    if not _is_prefix(entry.get("prefix", "")):
+        hint = 'Use "{owner}" and "{user}"; write other braces twice.'
+        yield _error(10, f"The prefix of the bucket {name!r} is malformed.", hint)
+
+
+def _is_prefix(prefix: Any) -> bool:
+    try:
+        str(prefix).format(owner="", user="")
+    except (LookupError, ValueError):
+        return False
+    return True
 
 
 # Deployment

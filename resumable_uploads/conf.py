@@ -67,6 +67,10 @@ DEFAULTS: dict[str, Any] = {
     "CORS_CREDENTIALS": False,
     # Send "104 Upload Resumption Supported" where the server can: gunicorn only.
     "INTERIM_RESPONSES": False,
+    # Buckets for clients of Aliyun OSS and Amazon S3: name -> what is to hold there.
+    "BUCKETS": {},
+    # How long the temporary credentials for them are good.
+    "CREDENTIALS_EXPIRE_IN": timedelta(hours=1),
     "PURGE_BATCH_SIZE": 500,
     # How often one process without a broker looks for expired and stuck uploads.
     "HOUSEKEEPING_EVERY": timedelta(minutes=10),

@@ -70,6 +70,8 @@ class UploadSession(models.Model):
     )
     protocol = models.CharField(_("protocol"), max_length=32)
     client_key = models.CharField(_("client key"), max_length=255, null=True)  # noqa: DJ001
+    # "bucket/key", where it is to be found by that: byte for byte, and never a path.
+    object_key = models.CharField(_("object"), max_length=1100, blank=True)
     policy = models.CharField(_("policy"), max_length=100, default="default")
 
     # What is sent.
@@ -159,6 +161,12 @@ class UploadSession(models.Model):
                 "client_key",
                 name="resumable_uploads_key",
                 condition=Q(client_key__isnull=False),
+            ),
+            models.Index(
+                "owner",
+                "object_key",
+                name="resumable_uploads_object",
+                condition=~Q(object_key=""),
             ),
             models.Index(
                 "state",
@@ -277,6 +285,52 @@ class OwnerLock(models.Model):
         return self.owner
 
 
+class AccessKey(models.Model):
+    """What a program signs its requests with, in the name of a user.
+
+    The secret is not kept: it follows from the id, the salt and the site's SECRET_KEY.
+    """
+
+    access_key_id = models.CharField(_("access key"), max_length=32, unique=True)
+    salt = models.CharField(max_length=64)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("user"),
+        on_delete=models.CASCADE,
+        related_name="+",
+    )
+    name = models.CharField(_("what for"), max_length=200)
+    # Empty: all of them.
+    bucket = models.CharField(_("bucket"), max_length=64, blank=True)
+    prefix = models.CharField(_("prefix"), max_length=1023, blank=True)
+    actions = models.CharField(_("actions"), max_length=100)
+    is_active = models.BooleanField(_("active"), default=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
+    used_at = models.DateTimeField(_("last used"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("access key")
+        verbose_name_plural = _("access keys")
+
+    def __str__(self) -> str:
+        return self.access_key_id
+
+
+class Revocation(models.Model):
+    """Temporary credentials of this owner that were given out before are void."""
+
+    owner = models.CharField(_("owner"), max_length=150, primary_key=True)
+    revoked_at = models.DateTimeField(_("revoked"))
+
+    class Meta:
+        verbose_name = _("revocation")
+        verbose_name_plural = _("revocations")
+
+    def __str__(self) -> str:
+        return self.owner
+
+
 class Chunk(models.Model):
     """Recorded bytes of an upload: they are there because this row is."""
 
@@ -288,6 +342,8 @@ class Chunk(models.Model):
     offset = models.BigIntegerField(_("offset"), null=True)
     size = models.BigIntegerField(_("size"))
     checksum = models.CharField(_("CRC-64/NVME"), max_length=16)
+    # What else its client wants to know of its bytes: digits by algorithm.
+    digests = models.JSONField(_("digests"), default=dict, blank=True)
     # The place of the bytes in the store.
     key = models.CharField(max_length=255)
     start = models.BigIntegerField(default=0)

@@ -263,8 +263,46 @@ def test_a_wrong_attribute_of_a_policy_is_found(settings, name, value):
 
 
 def test_clients_that_name_no_policy_need_a_default(settings):
-    use(settings, POLICIES={"videos": {}})
+    use(settings, POLICIES={"videos": {}}, BUCKETS={})
     assert found() == {"W002"}
+
+
+# Buckets
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("Upper", {}),
+        ("a", {}),
+        ("a/b", {}),
+        ("-ab", {}),
+        ("demo", "default"),
+        ("demo", {"policy": "unknown"}),
+        ("demo", {"policy": ""}),
+        ("demo", {"polcy": "default"}),
+        ("demo", {"prefix": "{nobody}/"}),
+        ("demo", {"prefix": "{"}),
+        ("demo", {"prefix": 5}),
+        ("demo", {"origins": "https://example.com"}),
+        ("demo", {"min_part_size": "5 MiB"}),
+        ("demo", {"min_part_size": -1}),
+    ],
+)
+def test_a_wrong_bucket_is_found(settings, name, entry):
+    use(settings, BUCKETS={name: entry})
+    assert found() == {"E010"}
+
+
+def test_a_misspelled_option_of_a_bucket_is_guessed(settings):
+    use(settings, BUCKETS={"demo": {"polcy": "default"}})
+    assert said("E010").hint == "Did you mean 'policy'?"
+
+
+def test_a_bucket_with_all_its_options_is_right(settings):
+    options = {"policy": "default", "prefix": "{owner}/{user}/", "origins": ["*"]}
+    use(settings, BUCKETS={"demo": options | {"min_part_size": 0}})
+    assert found() == set()
 
 
 # Storages and folders

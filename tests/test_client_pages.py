@@ -19,6 +19,7 @@ pytestmark = pytest.mark.django_db
 FOLDERS = [
     (f"npm/{name}", Path("/nowhere"))
     for name in (
+        "ali-oss",
         "fine-uploader",
         "flow.js",
         "resumablejs",

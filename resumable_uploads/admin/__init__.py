@@ -6,6 +6,7 @@ do what.
 
 from __future__ import annotations
 
+from .access_keys import AccessKeyAdmin, RevocationAdmin
 from .uploads import UploadSessionAdmin
 
-__all__ = ["UploadSessionAdmin"]
+__all__ = ["AccessKeyAdmin", "RevocationAdmin", "UploadSessionAdmin"]

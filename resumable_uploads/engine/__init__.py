@@ -32,7 +32,16 @@ from .finishing import REMIND_AFTER, finish, retry
 from .joining import PARTS_KEPT_FOR, concatenate
 from .measuring import declare_length
 from .numbering import put_chunk
+from .objects import (
+    LAST,
+    delete_object,
+    find_object,
+    is_being_made,
+    objects_after,
+    supersede,
+)
 from .opening import OPEN_TRIES, NewUpload, advised_chunk_size, open
+from .parts import finish_with, put_part
 from .quotas import NO_LIMIT, owner_of_upload
 from .rewinding import reshape, restart, rewind, skip_known
 from .rows import FULL_STATES, SLIDE_STEP, WAITING_STATES, refreshed
@@ -40,6 +49,7 @@ from .writing import tidy
 
 __all__ = [
     "FULL_STATES",
+    "LAST",
     "LAST_WORDS",
     "NO_LIMIT",
     "NewUpload",
@@ -55,19 +65,25 @@ __all__ = [
     "chunk_keys",
     "concatenate",
     "declare_length",
+    "delete_object",
     "expire",
     "expire_all",
     "find",
     "find_by_key",
     "find_gone",
+    "find_object",
     "finish",
+    "finish_with",
     "forget_key",
     "has_made_file",
     "idle_since",
+    "is_being_made",
+    "objects_after",
     "open",
     "overdue",
     "owner_of_upload",
     "put_chunk",
+    "put_part",
     "refreshed",
     "reject",
     "reshape",
@@ -76,6 +92,7 @@ __all__ = [
     "rewind",
     "settle",
     "skip_known",
+    "supersede",
     "take_offset",
     "tidy",
 ]

@@ -99,7 +99,7 @@ def _expected_size(upload: UploadSession, number: int, body: Body) -> int:
 
 def _chunk_there(upload: UploadSession, number: int) -> Chunk | None:
     """Return the recorded chunk with a number, and note how the upload stands now."""
-    known = _known_chunk(upload, number)
+    known = known_chunk(upload, number)
     row = check_not_ended(refreshed(upload))
     if row.addressed_by == AddressedBy.OFFSET:
         raise errors.WrongAddressing(addressed_by=row.addressed_by)
@@ -123,7 +123,7 @@ def _check_place(upload: UploadSession, number: int, chunk_total: int | None) ->
         raise errors.Interrupted(offset=upload.received)
 
 
-def _known_chunk(upload: UploadSession, number: int) -> Chunk | None:
+def known_chunk(upload: UploadSession, number: int) -> Chunk | None:
     return _chunk_by_number(upload.pk, number)
 
 
@@ -146,7 +146,7 @@ def _read_repeat(
     """
     # The length may have become known only now, and the number may be none of it.
     size = _expected_size(upload, number, body)
-    known = known or _known_chunk(upload, number)
+    known = known or known_chunk(upload, number)
     segment = body.whole(size)
     for _ in segment:
         pass
@@ -166,13 +166,13 @@ def _record_chunk(
                 _insert_chunk(upload, chunk)
             return chunk, True
         except (IntegrityError, Outrun):
-            known = _known_chunk(upload, chunk.number) or _lost_chunk(upload, chunk)
+            known = known_chunk(upload, chunk.number) or _lost_chunk(upload, chunk)
         if is_same(known, chunk):
             discard(writer, Place(chunk.key, chunk.start))
             return known, False
         if not replace or upload.state != State.RECEIVING:
             raise _conflict(upload, known)
-        if _swap_chunk(upload, known, chunk):
+        if swap_chunk(upload, known, chunk):
             if not lenders([upload.pk]):
                 discard(writer, Place(known.key, known.start))
             return chunk, True
@@ -203,7 +203,7 @@ def _lost_chunk(upload: UploadSession, chunk: Chunk) -> Chunk:
 
 
 def _insert_chunk(upload: UploadSession, chunk: Chunk) -> None:
-    _advance(upload, chunk.size, F("chunk_count") + 1)
+    advance(upload, chunk.size, chunk_count=F("chunk_count") + 1)
     chunk.save(force_insert=True)
     # The row is locked now: what it says stays true.
     row = refreshed(upload)
@@ -211,12 +211,12 @@ def _insert_chunk(upload: UploadSession, chunk: Chunk) -> None:
     end_if_full(upload, row)
 
 
-def _swap_chunk(upload: UploadSession, known: Chunk, chunk: Chunk) -> bool:
+def swap_chunk(upload: UploadSession, known: Chunk, chunk: Chunk) -> bool:
     """Put a chunk in the place of one, unless that is not the recorded one any more."""
-    changed = ("key", "start", "size", "checksum", "created_at")
+    changed = ("key", "start", "size", "checksum", "digests", "created_at")
     try:
         with transaction.atomic(durable=True):
-            _advance(upload, chunk.size - known.size, F("chunk_count"))
+            advance(upload, chunk.size - known.size)
             as_seen = Chunk.objects.filter(
                 pk=known.pk, key=known.key, start=known.start
             )
@@ -232,18 +232,21 @@ class Outrun(Exception):
     """Another request was quicker; look again."""
 
 
-def _advance(upload: UploadSession, growth: int, chunk_count: Any) -> None:
-    """Count bytes of a numbered chunk, first thing in the transaction."""
+def advance(upload: UploadSession, growth: int, **changes: Any) -> None:
+    """Count bytes of a numbered chunk, first thing in the transaction.
+
+    Raise Outrun where the upload takes no more, but is not gone.
+    """
     now = timezone.now()
     policy = policy_of(upload)
     room = room_for(upload, policy)
     rows = receiving(upload).exclude(addressed_by=AddressedBy.OFFSET)
     changed = rows.filter(received__lte=room - growth).update(
         received=F("received") + growth,
-        chunk_count=chunk_count,
         addressed_by=AddressedBy.NUMBER,
         active_at=now,
         **slid(upload, now),
+        **changes,
     )
     if not changed:
         row = check_not_ended(refreshed(upload))

@@ -39,6 +39,8 @@ class NewUpload:
     chunk_total: int | None = None
     declared_checksum: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+    # "bucket/key", where the finished file is to be found by that.
+    object_key: str = ""
     ends_when_full: bool = True
     # Should the server choose the chunk size where the client has not?
     advise_chunk_size: bool = False
@@ -192,6 +194,7 @@ def new_row(
         content_type=new.content_type,
         metadata=new.metadata,
         client_key=new.client_key or None,
+        object_key=new.object_key,
         length=new.length,
         chunk_size=new.chunk_size,
         chunk_total=new.chunk_total,

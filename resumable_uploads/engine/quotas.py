@@ -29,7 +29,7 @@ def check_quota(
     quota = policy.get_quota(owner)
     if quota is None and policy.max_open is None:
         return
-    _lock_owner(owner.key)
+    lock_owner(owner.key)
     # Those whose time is up are as good as gone, though the purge has yet to come.
     mine = UploadSession.objects.filter(owner=owner.key, policy=policy.name).exclude(
         state__in=WAITING_STATES, expires_at__lte=timezone.now()
@@ -42,7 +42,8 @@ def check_quota(
         raise errors.QuotaExceeded(quota=quota)
 
 
-def _lock_owner(owner: str) -> None:
+def lock_owner(owner: str) -> None:
+    """Have the owner's other requests that ask for it wait for the transaction."""
     now = timezone.now()
     if not OwnerLock.objects.filter(owner=owner).update(taken_at=now):
         OwnerLock.objects.bulk_create(

@@ -19,7 +19,11 @@ log = logging.getLogger(__name__)
 
 
 def new_chunk(
-    upload: UploadSession, number: int, offset: int, segment: Segment, place: Place
+    upload: UploadSession,
+    number: int,
+    offset: int | None,
+    segment: Segment,
+    place: Place,
 ) -> Chunk:
     return Chunk(
         upload=upload,

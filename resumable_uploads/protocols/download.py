@@ -24,7 +24,12 @@ def serve(request: Any, upload: UploadSession) -> HttpResponse | StreamingHttpRe
     Understands one byte range (RFC 9110, section 14); several are answered with the
     whole file, as the RFC allows.
     """
-    response = _handed_over(upload) or _streamed(request, upload)
+    response = _handed_over(upload) or stream(request, upload, etag(upload))
+    return harmless(response, upload)
+
+
+def harmless(response: Any, upload: UploadSession) -> Any:
+    """Give an answer the headers that keep a file from being active content."""
     response["Content-Type"] = upload.content_type or "application/octet-stream"
     response["Content-Disposition"] = content_disposition_header(True, upload.filename)
     response["X-Content-Type-Options"] = "nosniff"
@@ -50,9 +55,13 @@ def _handed_over(upload: UploadSession) -> HttpResponse | None:
     return HttpResponse(headers={header: quote(path)})
 
 
-def _streamed(request: Any, upload: UploadSession) -> Any:
+def stream(request: Any, upload: UploadSession, tag: str) -> Any:
+    """Answer with the bytes of a file, or a range of them, from this process.
+
+    ``tag`` is its ETag, in quotes.
+    """
     size = upload.length or 0
-    wanted = _range(request, upload, size)
+    wanted = _range(request, tag, size)
     first, end = wanted or (0, size)
     if wanted and first >= end:
         return _unsatisfiable(size)
@@ -60,7 +69,7 @@ def _streamed(request: Any, upload: UploadSession) -> Any:
     response = StreamingHttpResponse(content, status=206 if wanted else 200)
     response["Content-Length"] = str(end - first)
     response["Accept-Ranges"] = "bytes"
-    response["ETag"] = etag(upload)
+    response["ETag"] = tag
     if upload.completed_at:
         response["Last-Modified"] = http_date(upload.completed_at.timestamp())
     if wanted:
@@ -68,13 +77,13 @@ def _streamed(request: Any, upload: UploadSession) -> Any:
     return response
 
 
-def _range(request: Any, upload: UploadSession, size: int) -> tuple[int, int] | None:
+def _range(request: Any, tag: str, size: int) -> tuple[int, int] | None:
     """Return the first byte that is asked for and the one after the last.
 
     None where the whole file is to be sent; an empty range where there is none of it.
     """
     match = _RANGE.fullmatch(request.headers.get("Range", "").strip())
-    if not match or not (match[1] or match[2]) or not _is_current(request, upload):
+    if not match or not (match[1] or match[2]) or not _is_current(request, tag):
         return None
     if not match[1]:
         return max(0, size - int(match[2])), size
@@ -83,9 +92,9 @@ def _range(request: Any, upload: UploadSession, size: int) -> tuple[int, int] | 
     return None if match[2] and last < first else (first, min(last + 1, size))
 
 
-def _is_current(request: Any, upload: UploadSession) -> bool:
+def _is_current(request: Any, tag: str) -> bool:
     condition = request.headers.get("If-Range")
-    return condition is None or condition == etag(upload)
+    return condition is None or condition == tag
 
 
 def _unsatisfiable(size: int) -> HttpResponse:

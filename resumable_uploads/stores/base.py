@@ -48,6 +48,8 @@ class Writer:
 
     # Whether the bytes go straight to where the finished file has them.
     in_place = False
+    # The key of the object that chunks written in place share.
+    shared_key = ""
 
     def __init__(self, store: Store, upload_id: uuid.UUID) -> None:
         self.store = store

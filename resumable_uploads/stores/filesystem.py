@@ -109,6 +109,7 @@ class FilesystemWriter(Writer):
         if offset is not None:
             self._fd = open_file(self.path / DATA, os.O_RDWR | os.O_CREAT)
             self.in_place = lock_range(self._fd, offset, size)
+            self.shared_key = self._key(DATA)
 
     def write(self, blocks: Iterable[memoryview]) -> Place:
         if not self.in_place:
