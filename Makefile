@@ -101,9 +101,11 @@ types: $(VENV)/.test
 migrations: $(VENV)/.test
 	$(BIN)/python manage.py makemigrations --check --dry-run --settings tests.settings
 
-js: node
+js: node clients
 	@if command -v node >/dev/null; then echo node --test tests/js; \
 		node --test --test-reporter=spec $(JS_TESTS); fi
+	@if [ -x $(TSC) ]; then echo $(TSC); $(TSC) -p jsconfig.json; \
+		else $(call missing,typescript); fi
 
 sqlite: $(VENV)/.test
 	DATABASE=sqlite $(PYTEST) || DATABASE=sqlite $(AGAIN)
@@ -120,6 +122,7 @@ browser:
 
 # The clients of others, which the demo shows and the tests drive, come from npm.
 CLIENTS := node_modules/.package-lock.json
+TSC := node_modules/.bin/tsc
 
 clients: npm
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(CLIENTS); fi
