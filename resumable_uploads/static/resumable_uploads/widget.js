@@ -42,6 +42,9 @@ const TOLD = [
   "idle",
 ];
 
+/** What listeners may prevent, or answer later by `event.detail.waitUntil(promise)`. */
+const ASKED = ["submit", "resume", "cancel", "delete"];
+
 /** @type {WeakMap<Element, UploaderWidget>} */
 const widgets = new WeakMap();
 
@@ -116,6 +119,9 @@ export class UploaderWidget {
     for (const name of TOLD) {
       this.uploader.addEventListener(name, (event) => this.#tell(event));
     }
+    for (const name of ASKED) {
+      this.uploader.addEventListener(name, (event) => this.#ask(event));
+    }
     this.root.dataset.ruReady = "";
     this.#dispatch("ready", { widget: this, uploader: this.uploader });
     this.refresh();
@@ -139,14 +145,8 @@ export class UploaderWidget {
   // From the page to the uploader.
 
   #uploaderOptions() {
-    const { csrf, onResume, ...rest } = this.options;
-    return {
-      ...rest,
-      csrf: { root: this.root, ...csrf },
-      onResume: (/** @type {any} */ upload, /** @type {any} */ facts) =>
-        this.#dispatch("resume", { upload, facts }, true) &&
-        (onResume?.(upload, facts) ?? true),
-    };
+    const { csrf } = this.options;
+    return { ...this.options, csrf: { root: this.root, ...csrf } };
   }
 
   #listen() {
@@ -339,6 +339,11 @@ export class UploaderWidget {
     reactions[type]?.(detail);
     this.#touch(detail.upload, type !== "progress");
     this.#dispatch(type, detail);
+  }
+
+  /** @param {any} event */
+  #ask(event) {
+    if (!this.#dispatch(event.type, event.detail, true)) event.preventDefault();
   }
 
   /** @type {Record<string, (detail: any) => void>} */
