@@ -9,6 +9,24 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 SENTENCES = {
+    # The markup.
+    "upload_files": _("Upload files"),
+    "choose_files": _("Choose files"),
+    "choose_file": _("Choose a file"),
+    "choose_folder": _("Choose a folder"),
+    "take_photo": _("Take a photo"),
+    "drop_files": _("or drop them here"),
+    "drop_file": _("or drop it here"),
+    "unfinished_title": _("Unfinished uploads"),
+    "unfinished_hint": _(
+        "Choose the same file again, and the upload continues where it stopped."
+    ),
+    "all_files": _("All files"),
+    "progress_all": _("Progress of all files"),
+    "retry_all": _("Try all again"),
+    "cancel_all": _("Cancel all"),
+    "clear_finished": _("Clear finished"),
+    "files": _("Files"),
     # States.
     "queued": _("Waiting for its turn"),
     "preparing": _("Preparing"),

@@ -4,6 +4,23 @@
  */
 
 export const MESSAGES = Object.freeze({
+  // The markup.
+  upload_files: "Upload files",
+  choose_files: "Choose files",
+  choose_file: "Choose a file",
+  choose_folder: "Choose a folder",
+  take_photo: "Take a photo",
+  drop_files: "or drop them here",
+  drop_file: "or drop it here",
+  unfinished_title: "Unfinished uploads",
+  unfinished_hint: "Choose the same file again, and the upload continues where it stopped.",
+  all_files: "All files",
+  progress_all: "Progress of all files",
+  retry_all: "Try all again",
+  cancel_all: "Cancel all",
+  clear_finished: "Clear finished",
+  files: "Files",
+
   // States.
   queued: "Waiting for its turn",
   preparing: "Preparing",
