@@ -143,10 +143,12 @@ install = [ -n "$(APT_GET)" ] && echo "Installing Debian's $(1) ..." \
 	|| { apt-get update -qq && apt-get install -y -qq $(1) >/dev/null; }; }
 missing = echo "$(1) is missing: the tests that need it are left out." >&2; [ -z "$$CI" ]
 
+LOCALES := de es fr zh_Hans
+
 messages: $(VENV)/.test
 	@command -v msgfmt >/dev/null || { $(call install,gettext); }
 	cd resumable_uploads && $(abspath $(BIN))/python ../manage.py makemessages \
-		--settings tests.settings --locale de --no-location --no-wrap --no-obsolete
+		--settings tests.settings $(LOCALES:%=--locale %) --no-location --no-wrap --no-obsolete
 	cd resumable_uploads && $(abspath $(BIN))/python ../manage.py compilemessages \
 		--settings tests.settings
 

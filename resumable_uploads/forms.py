@@ -91,8 +91,8 @@ class UploadField(forms.Field):
     """A field whose value is an upload of the caller's, or a list of them.
 
     The value is an UploadSession (None where nothing was chosen), with ``multiple`` a
-    list. The form has to know the request: see UploadFormMixin. A file that came without
-    JavaScript may still be assembling, where a worker does that.
+    list. The form has to know the request: see UploadFormMixin. A file that came
+    without JavaScript may still be assembling, where a worker does that.
     """
 
     default_error_messages = {
@@ -215,8 +215,8 @@ def _complete(owner: Owner, upload_id: str) -> UploadSession | None:
 def _bound(request: Any) -> Any:
     if request is None:
         raise ImproperlyConfigured(
-            "The form has to know the request: let it inherit from UploadFormMixin, and "
-            "make it with request=request."
+            "The form has to know the request: let it inherit from UploadFormMixin, "
+            "and make it with request=request."
         )
     return request
 

@@ -88,6 +88,7 @@ function markup(say, { multiple = true, folders, camera, accept }) {
     </div>
     <div class="ru-actions ru-file__actions">
       <a class="ru-button" data-ru="download" hidden></a>
+      <button class="ru-button" type="button" data-ru="delete" hidden></button>
       <button class="ru-button" type="button" data-ru="main" hidden></button>
       <button class="ru-button" type="button" data-ru="end" hidden></button>
     </div>

@@ -125,7 +125,8 @@ export class Row {
     // Looked up before: Chromium takes the focus from what is hidden when next asked.
     const focused = /** @type {HTMLElement | null} */ (document.activeElement);
     const deletes = this.deletable && state === State.COMPLETE;
-    this.#button("main", deletes ? "delete" : MAIN_ACTION[state]);
+    this.#button("delete", deletes ? "delete" : undefined);
+    this.#button("main", MAIN_ACTION[state]);
     this.#button("end", END_ACTION[state] ?? "cancel");
     if (focused?.hidden && this.element.contains(focused)) this.#handOverFocus();
   }
