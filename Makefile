@@ -103,9 +103,11 @@ types: $(VENV)/.test
 migrations: $(VENV)/.test
 	$(BIN)/python manage.py makemigrations --check --dry-run --settings tests.settings
 
-js: node
+js: node clients
 	@if command -v node >/dev/null; then echo node --test tests/js; \
 		node --test --test-reporter=spec $(JS_TESTS); fi
+	@if [ -x $(TSC) ]; then echo $(TSC); $(TSC) -p jsconfig.json; \
+		else $(call missing,typescript); fi
 
 sqlite: $(VENV)/.test
 	DATABASE=sqlite $(PYTEST) || DATABASE=sqlite $(AGAIN)
@@ -132,6 +134,7 @@ browser:
 
 # The clients of others, which the demo shows and the tests drive, come from npm.
 CLIENTS := node_modules/.package-lock.json
+TSC := node_modules/.bin/tsc
 
 clients: npm
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(CLIENTS); fi
@@ -152,10 +155,12 @@ install = [ -n "$(APT_GET)" ] && echo "Installing Debian's $(1) ..." \
 	|| { apt-get update -qq && apt-get install -y -qq $(1) >/dev/null; }; }
 missing = echo "$(1) is missing: the tests that need it are left out." >&2; [ -z "$$CI" ]
 
+LOCALES := de es fr zh_Hans
+
 messages: $(VENV)/.test
 	@command -v msgfmt >/dev/null || { $(call install,gettext); }
 	cd resumable_uploads && $(abspath $(BIN))/python ../manage.py makemessages \
-		--settings tests.settings --locale de --no-location --no-wrap --no-obsolete
+		--settings tests.settings $(LOCALES:%=--locale %) --no-location --no-wrap --no-obsolete
 	cd resumable_uploads && $(abspath $(BIN))/python ../manage.py compilemessages \
 		--settings tests.settings
 

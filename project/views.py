@@ -12,12 +12,13 @@ from django.views.generic import TemplateView
 from resumable_uploads import engine, errors
 from resumable_uploads.models import OPEN_STATES, State, UploadSession
 from resumable_uploads.owners import owner_of
+from resumable_uploads.pages import UploadPage
 
 # Of more uploads than this the newest are shown.
 SHOWN = 100
 
 
-class Index(TemplateView):
+class Index(UploadPage):
     """What the demo is, and how to try it."""
 
     template_name = "index.html"

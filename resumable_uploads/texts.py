@@ -9,6 +9,24 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 SENTENCES = {
+    # The markup.
+    "upload_files": _("Upload files"),
+    "choose_files": _("Choose files"),
+    "choose_file": _("Choose a file"),
+    "choose_folder": _("Choose a folder"),
+    "take_photo": _("Take a photo"),
+    "drop_files": _("or drop them here"),
+    "drop_file": _("or drop it here"),
+    "unfinished_title": _("Unfinished uploads"),
+    "unfinished_hint": _(
+        "Choose the same file again, and the upload continues where it stopped."
+    ),
+    "all_files": _("All files"),
+    "progress_all": _("Progress of all files"),
+    "retry_all": _("Try all again"),
+    "cancel_all": _("Cancel all"),
+    "clear_finished": _("Clear finished"),
+    "files": _("Files"),
     # States.
     "queued": _("Waiting for its turn"),
     "preparing": _("Preparing"),
@@ -37,6 +55,7 @@ SENTENCES = {
     "remove": _("Remove"),
     "clear": _("Clear"),
     "download": _("Download"),
+    "delete": _("Delete"),
     "discard": _("Discard"),
     "choose_again": _("Choose the file"),
     "pause_all": _("Pause all"),
@@ -53,17 +72,29 @@ SENTENCES = {
     "other_file": _(
         "“{chosen}” is not the file “{wanted}”. It is uploaded as a new one."
     ),
+    "not_deleted": _("“{name}” could not be deleted. {reason}"),
     "not_discarded": _("“{name}” could not be discarded. {reason}"),
+    # The form that the files belong to.
+    "form_waits": _("The form is sent as soon as all files are uploaded."),
+    "form_stopped": _(
+        "Not all files are uploaded. Try them again, or remove them, and send the form."
+    ),
+    "form_required": _("Please choose a file."),
     # Questions.
     "confirm_cancel": _("Cancel “{name}” and discard what has been uploaded of it?"),
     "confirm_cancel_all": _(
         "Cancel all unfinished uploads and discard what has been uploaded?"
     ),
+    "confirm_delete": _("Delete “{name}” from the server?"),
     "confirm_discard": _("Discard what has been uploaded of “{name}”?"),
     # Files that are not taken.
     "refused_too_large": _(
         "“{name}” is too large: {size}, and at most {max} are allowed."
     ),
+    "refused_too_small": _(
+        "“{name}” is too small: {size}, and at least {min} are needed."
+    ),
+    "refused_empty": _("“{name}” is empty."),
     "refused_type_not_allowed": _("“{name}” is not of an accepted type ({allowed})."),
     "refused_too_many_files": _("“{name}” was left out: at most {max} files."),
     "refused_already_listed": _("“{name}” is already in the list."),
@@ -79,6 +110,9 @@ SENTENCES = {
     "error_unexpected_answer": _("Something other than the server answered."),
     "error_unreadable": _("The file was changed, moved or removed. Choose it again."),
     "error_not_authenticated": _("Please sign in again, perhaps in another tab."),
+    "error_other_tab": _(
+        "Another tab is uploading this file. It goes on here when that one stops."
+    ),
     "error_gone": _("The server no longer has this upload."),
     "error_assembly_failed": _("The server could not put the file together."),
     "error_too_large": _("The file is too large."),
@@ -98,6 +132,7 @@ SENTENCES = {
     "said_paused": _("{name}: paused."),
     "said_resumed": _("{name}: continued at {received}."),
     "said_cancelled": _("{name}: cancelled."),
+    "said_deleted": _("{name}: deleted."),
     "said_all_complete": _("All uploads are complete."),
 }
 

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from resumable_uploads import engine
 from resumable_uploads.admin.chunk_map import MAX_CELLS, ChunkMap
+from resumable_uploads.admin.throughput import Throughput
 from resumable_uploads.models import Chunk, State, UploadSession
 
 from .making import body, content, finished, open_upload, sent, staged, use_policy
@@ -84,6 +85,58 @@ def test_the_page_takes_as_many_queries_for_many_chunks_as_for_few(
         admin_client.get(page_of(few))
     with django_assert_max_num_queries(len(queries)):
         admin_client.get(page_of(many))
+
+
+# The pace
+
+
+def arrived(*moments):
+    """Return an upload whose chunks of 10 bytes came so many seconds after it began."""
+    upload = with_chunks(range(len(moments)), len(moments) + 1)
+    for number, seconds in enumerate(moments):
+        moment = upload.created_at + timedelta(seconds=seconds)
+        Chunk.objects.filter(upload=upload, number=number).update(created_at=moment)
+    return upload
+
+
+def test_the_pace_is_drawn_as_bytes_per_second_of_each_stretch():
+    pace = Throughput(arrived(1, 2, 3, 4, 4, 6, 9, 10))
+    size = Chunk.objects.first().size
+    assert [round(bar.pace / size, 2) for bar in pace.bars] == [0.8, 1.2, 0.4, 0.8]
+    assert [bar.height for bar in pace.bars] == [26.67, 40, 13.33, 26.67]
+    assert pace.label.endswith("at most 12\xa0bytes/s.")
+
+
+def test_a_thousand_chunks_are_sixty_bars_and_one_query(django_assert_num_queries):
+    upload = arrived(*range(1, 300))
+    with django_assert_num_queries(1):
+        pace = Throughput(upload)
+        assert pace.is_drawn
+        assert len(pace.bars) == 60
+        assert max(bar.height for bar in pace.bars) == 40
+
+
+def test_few_chunks_have_no_pace(admin_client):
+    for upload in (with_chunks([], 5), arrived(1, 2, 3)):
+        page = admin_client.get(page_of(upload)).content.decode()
+        assert "Too little has come to tell." in page
+        assert 'class="upload-throughput"' not in page
+    assert not Throughput(arrived(0, 0, 0, 0)).is_drawn
+
+
+def test_the_pace_is_on_the_page(admin_client):
+    page = admin_client.get(page_of(arrived(*range(1, 20)))).content.decode()
+    picture = page.split('class="upload-throughput"')[1].split("</svg>")[0]
+    assert picture.count("<rect ") == 9
+    assert 'aria-label="Bytes per second' in picture
+
+
+def test_the_page_leads_to_the_owner_s_other_uploads(admin_client, admin_user):
+    owner = f"user:{admin_user.pk}"
+    page = admin_client.get(page_of(row(owner=owner, user=admin_user)))
+    link = f"{LIST}?q={owner.replace(':', '%3A')}"
+    assert f'href="{link}"' in page.content.decode()
+    assert admin_client.get(link).status_code == 200
 
 
 def test_the_picture_is_said_in_words_too(admin_client):

@@ -71,7 +71,8 @@ def test_an_endpoint_is_no_upload_of_the_native_protocol(name):
 
 
 def test_the_clients_are_pinned_and_name_no_host():
-    packages = json.loads((ROOT / "package.json").read_text())["dependencies"]
+    package = json.loads((ROOT / "package.json").read_text())
+    packages = package["dependencies"] | package["devDependencies"]
     lock = json.loads((ROOT / "package-lock.json").read_text())["packages"]
     assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in packages.values())
     for name, version in packages.items():

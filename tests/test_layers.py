@@ -18,7 +18,7 @@ LAYERS = [
     {"policies", "engine", "runner", "buckets", "credentials"},
     {"assembly", "retention"},
     {"inline", "tasks", "admin", "checks", "management", "protocols"}
-    | {"urls", "pages", "templatetags"},
+    | {"forms", "rendering", "urls", "pages", "templatetags"},
 ]
 # Django's entry: it ties everything together, and nobody imports it.
 ENTRY = {"apps", "__init__", "migrations"}
@@ -30,7 +30,7 @@ HOMES = {
     "drf_spectacular": {"protocols"},
     "django.http": {"admin", "pages", "protocols"},
     "django.views": {"admin", "pages", "protocols", "urls"},
-    "django.urls": {"admin", "pages", "protocols", "templatetags", "urls"},
+    "django.urls": {"admin", "pages", "protocols", "rendering", "urls"},
 }
 
 Import = tuple[str, int]

@@ -55,7 +55,7 @@ def test_every_file_of_the_app_is_in_the_wheel(wheel):
         "resumable_uploads/templates/resumable_uploads/*.html",
         "resumable_uploads/static/resumable_uploads/*.js",
         "resumable_uploads/static/resumable_uploads/*.css",
-        "resumable_uploads/locale/de/LC_MESSAGES/django.mo",
+        "resumable_uploads/locale/*/LC_MESSAGES/django.mo",
         "resumable_uploads/management/commands/purge_uploads.py",
         "*.dist-info/licenses/LICENSE",
     ],

@@ -1,4 +1,4 @@
-"""Every sentence of the app is there in German too."""
+"""Every sentence is there in German too, and what visitors see in more languages."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from string import Formatter
 import pytest
 from django.utils import translation
 from django.utils.translation.template import templatize
+
+from resumable_uploads.texts import SENTENCES
 
 APP = Path(__file__).resolve().parent.parent / "resumable_uploads"
 GERMAN = APP / "locale" / "de" / "LC_MESSAGES"
@@ -81,6 +83,41 @@ def test_the_catalogue_is_compiled_from_its_source(catalogue):
     assert compiled == {ast.literal_eval(literal) for literal in literals} - {""}
 
 
-def test_django_finds_the_translation():
-    with translation.override("de"):
-        assert translation.gettext("Choose files") == "Dateien auswählen"
+# --- What visitors see --------------------------------------------------------------
+
+OTHERS = ["es", "fr", "zh_Hans"]
+
+
+def seen_by_visitors() -> set[str]:
+    """Return the sentences of the widget, its pages and the form field."""
+    found = {str(sentence) for sentence in SENTENCES.values()}
+    found.update(marked_in_python((APP / "forms.py").read_text()))
+    for path in (APP / "templates" / "resumable_uploads").glob("*.html"):
+        found.update(marked_in_template(path.read_text()))
+    return found
+
+
+@pytest.mark.parametrize("locale", OTHERS)
+def test_what_visitors_see_is_translated(locale):
+    path = APP / "locale" / locale / "LC_MESSAGES" / "django.mo"
+    with path.open("rb") as file:
+        catalogue = gettext.GNUTranslations(file)
+    assert len(seen_by_visitors()) > 100
+    for sentence in seen_by_visitors():
+        (form,) = translated(catalogue, sentence) or [""]
+        assert form, f"{sentence!r} is not in the catalogue of {locale}"
+        assert fields(form) == fields(sentence), sentence
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("de", "Dateien auswählen"),
+        ("es", "Elegir archivos"),
+        ("fr", "Choisir des fichiers"),
+        ("zh-hans", "选择文件"),
+    ],
+)
+def test_django_finds_the_translation(language, words):
+    with translation.override(language):
+        assert translation.gettext("Choose files") == words

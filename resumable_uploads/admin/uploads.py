@@ -36,6 +36,7 @@ from .figures import bytes_per_second, owner_in_words, percentage
 from .history import events
 from .listing import CappedPaginator, PolicyFilter, ProtocolFilter, UploadList, search
 from .performing import DeedsAdmin
+from .throughput import Throughput
 
 TEMPLATES = "admin/resumable_uploads/uploadsession"
 
@@ -75,7 +76,10 @@ class UploadSessionAdmin(DeedsAdmin, DeletionAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     fieldsets = (
-        (None, {"fields": ("standing", "progress", "chunk_map", "history")}),
+        (
+            None,
+            {"fields": ("standing", "progress", "chunk_map", "throughput", "history")},
+        ),
         (
             gettext_lazy("File"),
             {
@@ -214,6 +218,11 @@ class UploadSessionAdmin(DeedsAdmin, DeletionAdmin):
     def chunk_map(self, upload: UploadSession) -> str:
         context = {"upload": upload, "map": self._map(upload)}
         return render_to_string(f"{TEMPLATES}/chunk_map.html", context)
+
+    @admin.display(description=gettext_lazy("throughput"))
+    def throughput(self, upload: UploadSession) -> str:
+        context = {"throughput": Throughput(upload)}
+        return render_to_string(f"{TEMPLATES}/throughput.html", context)
 
     @admin.display(description=gettext_lazy("what happened"))
     def history(self, upload: UploadSession) -> str:

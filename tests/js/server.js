@@ -70,7 +70,7 @@ export class FakeServer {
   }
 
   async #route({ method, url, body, onProgress }) {
-    const [path, query = ""] = url.split("?");
+    const [path, query = ""] = new URL(url, "http://server").href.slice(13).split("?");
     const [id, verb, number] = path.slice(ENDPOINT.length).split("/");
     if (id === "") return method === "POST" ? this.#open(body) : this.#list(query);
     const upload = this.uploads.get(id);

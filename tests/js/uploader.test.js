@@ -2,62 +2,12 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { UploadError } from "../../resumable_uploads/static/resumable_uploads/failures.js";
-import {
-  ResumableUploader,
-  State,
-} from "../../resumable_uploads/static/resumable_uploads/uploader.js";
-import {
-  answer,
-  cutOff,
-  ENDPOINT,
-  FakeNetwork,
-  FakeServer,
-  FakeStorage,
-  refuse,
-} from "./server.js";
+import { State } from "../../resumable_uploads/static/resumable_uploads/uploader.js";
+import { file, hurried, make, reached, until } from "./making.js";
+import { answer, cutOff, FakeServer, FakeStorage, refuse } from "./server.js";
 
 const CHUNK = /PUT .*\/chunks\//;
 const OPEN = /POST \/uploads\/$/;
-
-/** An uploader before a server, with timers that do not make tests wait. */
-function make(options = {}, server = new FakeServer()) {
-  const uploader = new ResumableUploader({
-    endpoint: ENDPOINT,
-    transport: server,
-    network: new FakeNetwork(),
-    storage: new FakeStorage(),
-    ...options,
-  });
-  const events = [];
-  for (const name of ["added", "refused", "resumed", "complete", "error", "cancelled"]) {
-    uploader.addEventListener(name, (event) => events.push([name, event.detail]));
-  }
-  return { uploader, server, events, names: () => events.map(([name]) => name) };
-}
-
-function file(content = "0123456789abcdefghijklmno", name = "a.txt", more = {}) {
-  return new File([content], name, { lastModified: 1, ...more });
-}
-
-/** Wait until something is so; the timers of back-off run meanwhile. */
-async function until(condition, what = condition) {
-  for (let turn = 0; turn < 3000; turn += 1) {
-    if (condition()) return;
-    await new Promise((resolve) => setImmediate(resolve));
-    if (turn > 200) await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  assert.fail(`It never happened: ${what}`);
-}
-
-const reached = (upload, state) => until(() => upload.state === state, state);
-
-/** Let back-off take no time. */
-function hurried(t) {
-  const real = globalThis.setTimeout;
-  t.mock.method(globalThis, "setTimeout", (call, ms, ...rest) => {
-    return real(call, ms > 20 ? ms / 500 : ms, ...rest);
-  });
-}
 
 test("a file arrives whole", async () => {
   const { uploader, server, events } = make();

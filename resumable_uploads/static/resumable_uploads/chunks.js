@@ -5,18 +5,20 @@
 
 /** The chunks of one file, 0-based; all have `chunkSize` bytes, the last the rest. */
 export class ChunkPlan {
-  /** @type {number[]} in ascending order */
+  /** @type {number[]} in the order of sending */
   #waiting = [];
   /** @type {Set<number>} */
   #taken = new Set();
 
   /**
-   * @param {{size: number, chunkSize: number, missing: [number, number][]}} facts
-   *   sizes in bytes, `missing` inclusive ranges of chunk numbers
+   * @param {{size: number, chunkSize: number, missing: [number, number][],
+   *   endsFirst?: boolean}} facts sizes in bytes, `missing` inclusive ranges of chunk
+   *   numbers, `endsFirst`: the last one follows the first, for who looks at headers
    */
-  constructor({ size, chunkSize, missing }) {
+  constructor({ size, chunkSize, missing, endsFirst = false }) {
     this.size = size;
     this.chunkSize = chunkSize;
+    this.early = endsFirst ? Math.ceil(size / chunkSize) - 1 : -1;
     this.confirmed = size;
     for (const [first, last] of missing) {
       for (let number = first; number <= last; number += 1) {
@@ -24,6 +26,7 @@ export class ChunkPlan {
         this.confirmed -= this.sizeOf(number);
       }
     }
+    if (this.#waiting.at(-1) === this.early) this.#putBack(this.#waiting.pop() ?? 0);
   }
 
   /** Are all chunks there? */
@@ -54,9 +57,19 @@ export class ChunkPlan {
    * @param {number} number
    */
   giveBack(number) {
-    if (!this.#taken.delete(number)) return;
-    const place = this.#waiting.findIndex((other) => other > number);
+    if (this.#taken.delete(number)) this.#putBack(number);
+  }
+
+  /** @param {number} number */
+  #putBack(number) {
+    const rank = this.#rankOf(number);
+    const place = this.#waiting.findIndex((other) => this.#rankOf(other) > rank);
     this.#waiting.splice(place < 0 ? this.#waiting.length : place, 0, number);
+  }
+
+  /** @param {number} number */
+  #rankOf(number) {
+    return number === this.early ? Math.min(number, 0.5) : number;
   }
 
   /**

@@ -7,9 +7,10 @@
  * A request that failed, or an upload that cannot go on.
  *
  * `code` is the server's word, or one of ours ("network", "stalled", "redirected",
- * "unexpected_answer", "unreadable", "not_wanted", "internal", or "http_" and the status),
- * `detail` a sentence for people or "", `status` the HTTP status (0: no answer), `facts`
- * the other members of the server's answer, `retryAfter` seconds or null.
+ * "unexpected_answer", "unreadable", "not_wanted", "other_tab", "other_file", "internal",
+ * or "http_" and the status), `detail` a sentence for people or "", `status` the HTTP
+ * status (0: no answer), `facts` the other members of the server's answer, `retryAfter`
+ * seconds or null.
  */
 export class UploadError extends Error {
   /**
@@ -45,6 +46,8 @@ export const Remedy = Object.freeze({
   SHRINK: "shrink",
   /** There is an upload of this file already: go on with that one. */
   ADOPT: "adopt",
+  /** Another tab is sending this file: wait for it. */
+  TURN: "turn",
   /** Nothing helps until a person does something. */
   GIVE_UP: "give-up",
 });
@@ -72,6 +75,7 @@ const BY_CODE = {
   wrong_size: Remedy.DISCARD,
   not_wanted: Remedy.DISCARD,
   client_key_in_use: Remedy.ADOPT,
+  other_tab: Remedy.TURN,
   too_large: Remedy.GIVE_UP,
   quota_exceeded: Remedy.GIVE_UP,
   redirected: Remedy.GIVE_UP,

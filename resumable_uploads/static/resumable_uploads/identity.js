@@ -12,17 +12,39 @@ const SAMPLE_SIZE = 16 * 1024;
  * gives nothing away. Reads at most 256 KiB of the file.
  *
  * @param {File} file
- * @param {{relativePath?: string, policy?: string}} [more]
+ * @param {{relativePath?: string, policy?: string, keys?: any[]}} [more] `keys`: what else
+ *   tells files apart, as the album it is for
  * @returns {Promise<string>} 64 hexadecimal digits
  */
-export async function clientKey(file, { relativePath = "", policy = "" } = {}) {
+export async function clientKey(file, more = {}) {
+  const { relativePath = "", policy = "", keys = [] } = more;
   const facts = [
     file.name.normalize("NFC"),
     file.size,
     file.lastModified ?? 0,
     relativePath.normalize("NFC"),
     policy,
+    ...(keys.length > 0 ? [keys] : []),
   ];
+  return digestWith(facts, file);
+}
+
+/**
+ * Return a digest of size and samples only: the same for a copy of the file, on whatever
+ * device and under whatever name.
+ *
+ * @param {Blob} file
+ * @returns {Promise<string>} 64 hexadecimal digits
+ */
+export async function sampleDigest(file) {
+  return digestWith([file.size], file);
+}
+
+/**
+ * @param {any[]} facts
+ * @param {Blob} file
+ */
+async function digestWith(facts, file) {
   const head = new TextEncoder().encode(`${JSON.stringify(facts)}\n`);
   const sample = await new Blob(samplesOf(file)).arrayBuffer();
   const bytes = new Uint8Array(head.length + sample.byteLength);

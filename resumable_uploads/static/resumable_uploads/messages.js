@@ -4,6 +4,23 @@
  */
 
 export const MESSAGES = Object.freeze({
+  // The markup.
+  upload_files: "Upload files",
+  choose_files: "Choose files",
+  choose_file: "Choose a file",
+  choose_folder: "Choose a folder",
+  take_photo: "Take a photo",
+  drop_files: "or drop them here",
+  drop_file: "or drop it here",
+  unfinished_title: "Unfinished uploads",
+  unfinished_hint: "Choose the same file again, and the upload continues where it stopped.",
+  all_files: "All files",
+  progress_all: "Progress of all files",
+  retry_all: "Try all again",
+  cancel_all: "Cancel all",
+  clear_finished: "Clear finished",
+  files: "Files",
+
   // States.
   queued: "Waiting for its turn",
   preparing: "Preparing",
@@ -34,6 +51,7 @@ export const MESSAGES = Object.freeze({
   remove: "Remove",
   clear: "Clear",
   download: "Download",
+  delete: "Delete",
   discard: "Discard",
   choose_again: "Choose the file",
   pause_all: "Pause all",
@@ -50,15 +68,24 @@ export const MESSAGES = Object.freeze({
   unfinished_amount: "{received} of {size} are already there",
   unfinished_until: "kept until {date}",
   other_file: "“{chosen}” is not the file “{wanted}”. It is uploaded as a new one.",
+  not_deleted: "“{name}” could not be deleted. {reason}",
   not_discarded: "“{name}” could not be discarded. {reason}",
+
+  // The form that the files belong to.
+  form_waits: "The form is sent as soon as all files are uploaded.",
+  form_stopped: "Not all files are uploaded. Try them again, or remove them, and send the form.",
+  form_required: "Please choose a file.",
 
   // Questions.
   confirm_cancel: "Cancel “{name}” and discard what has been uploaded of it?",
   confirm_cancel_all: "Cancel all unfinished uploads and discard what has been uploaded?",
+  confirm_delete: "Delete “{name}” from the server?",
   confirm_discard: "Discard what has been uploaded of “{name}”?",
 
   // Files that are not taken.
   refused_too_large: "“{name}” is too large: {size}, and at most {max} are allowed.",
+  refused_too_small: "“{name}” is too small: {size}, and at least {min} are needed.",
+  refused_empty: "“{name}” is empty.",
   refused_type_not_allowed: "“{name}” is not of an accepted type ({allowed}).",
   refused_too_many_files: "“{name}” was left out: at most {max} files.",
   refused_already_listed: "“{name}” is already in the list.",
@@ -73,6 +100,7 @@ export const MESSAGES = Object.freeze({
   error_unexpected_answer: "Something other than the server answered.",
   error_unreadable: "The file was changed, moved or removed. Choose it again.",
   error_not_authenticated: "Please sign in again, perhaps in another tab.",
+  error_other_tab: "Another tab is uploading this file. It goes on here when that one stops.",
   error_gone: "The server no longer has this upload.",
   error_assembly_failed: "The server could not put the file together.",
   error_too_large: "The file is too large.",
@@ -91,5 +119,6 @@ export const MESSAGES = Object.freeze({
   said_paused: "{name}: paused.",
   said_resumed: "{name}: continued at {received}.",
   said_cancelled: "{name}: cancelled.",
+  said_deleted: "{name}: deleted.",
   said_all_complete: "All uploads are complete.",
 });

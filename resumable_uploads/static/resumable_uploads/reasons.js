@@ -10,11 +10,13 @@
  */
 export function refusalText(words, refusal, file) {
   const { code, detail = "", allowed = "", max_size: maxSize, maxFiles } = refusal;
+  const { min_size: minSize = 0 } = refusal;
   const key = words.knows(`refused_${code}`) ? `refused_${code}` : "refused";
   return words.say(key, {
     name: file.name,
     size: words.size(file.size),
     max: maxFiles ?? words.size(maxSize ?? 0),
+    min: words.size(minSize),
     allowed: allowed.split(",").join(", "),
     detail,
   });

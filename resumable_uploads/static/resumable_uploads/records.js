@@ -16,6 +16,8 @@ const DAY = 24 * 60 * 60 * 1000;
  * @property {string} relativePath
  * @property {string} policy
  * @property {number} received bytes
+ * @property {string} [checksum] of the whole file, so that it is not computed twice
+ * @property {any} [custom] what the page keeps with it (`setCustomResumeData`)
  * @property {number} touched milliseconds since 1970
  */
 

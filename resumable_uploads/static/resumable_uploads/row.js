@@ -31,13 +31,15 @@ export class Row {
    * @param {HTMLElement} element made from the template "file"
    * @param {import("./upload.js").FileUpload} upload
    * @param {import("./words.js").Words} words
+   * @param {{deletable?: boolean}} [options]
    */
-  constructor(element, upload, words) {
+  constructor(element, upload, words, { deletable = false } = {}) {
     this.element = element;
     this.upload = upload;
     this.words = words;
+    this.deletable = deletable;
     this.received = 0;
-    this.#name();
+    this.name();
   }
 
   /**
@@ -59,7 +61,8 @@ export class Row {
     this.#download();
   }
 
-  #name() {
+  /** Show what it is called. */
+  name() {
     const { name, relativePath } = this.upload;
     this.#write("name", relativePath || name);
     this.#part("name")?.setAttribute("title", relativePath || name);
@@ -121,6 +124,8 @@ export class Row {
   #buttons(state) {
     // Looked up before: Chromium takes the focus from what is hidden when next asked.
     const focused = /** @type {HTMLElement | null} */ (document.activeElement);
+    const deletes = this.deletable && state === State.COMPLETE;
+    this.#button("delete", deletes ? "delete" : undefined);
     this.#button("main", MAIN_ACTION[state]);
     this.#button("end", END_ACTION[state] ?? "cancel");
     if (focused?.hidden && this.element.contains(focused)) this.#handOverFocus();

@@ -5,8 +5,10 @@
 
 import { ChunkPlan } from "./chunks.js";
 import { remedyFor, Remedy, UploadError } from "./failures.js";
+import { sampleDigest } from "./identity.js";
 import { Speedometer } from "./progress.js";
 import { delayAfter } from "./retry.js";
+import { hex } from "./sha256.js";
 import { sendChunks } from "./sending.js";
 import { orCalledOff, pause } from "./signals.js";
 
@@ -41,19 +43,40 @@ const POLLS = [200, 400, 800, 1500, 3000, 5000];
  * What all uploads of an uploader share.
  *
  * @typedef {object} Kit
- * @property {import("./protocol.js").RestProtocol} protocol
+ * @property {(upload: FileUpload) => import("./protocol.js").RestProtocol} protocolFor
  * @property {import("./lanes.js").Lanes} lanes
+ * @property {import("./lanes.js").Lanes} desk where files are made ready
+ * @property {import("./hashing.js").Hasher} hasher
+ * @property {import("./sizing.js").Sizing} sizing
+ * @property {import("./tabs.js").Tabs} tabs
  * @property {import("./retry.js").Line} line
  * @property {import("./records.js").Records} records
- * @property {(file: File, more: {relativePath: string, policy: string}) =>
+ * @property {(file: File, more: {relativePath: string, policy: string, keys: any[]}) =>
  *   Promise<string>} identify
+ * @property {(question: "submit" | "resume" | "cancel" | "delete", upload: FileUpload,
+ *   more?: object) => boolean | Promise<boolean>} permit asks the page, which may say no
  * @property {(name: string, upload: FileUpload, more?: object) => void} notify
  * @property {(bytes: number) => void} moved
- * @property {{parallel: number, retries: number, policy: string,
- *   chunkSize: number | null, digest: boolean,
- *   metadata: (file: File) => object,
- *   onResume: (upload: FileUpload, facts: import("./protocol.js").UploadFacts) =>
- *     any}} settings `chunkSize` may become smaller
+ * @property {() => import("./limits.js").Limits} limits
+ * @property {{parallel: number, retries: number, digest: boolean, checksum: boolean,
+ *   endsFirst: boolean, policy: (file: File) => string,
+ *   metadata: (file: File) => object, customKeys: (file: File) => any[],
+ *   preprocess: ((file: File, upload: FileUpload) => any) | null}} settings
+ */
+
+/**
+ * What another page or device needs to go on, given the same file.
+ *
+ * @typedef {object} Checkpoint
+ * @property {1} version
+ * @property {string} id
+ * @property {string} url
+ * @property {string} name
+ * @property {number} size bytes
+ * @property {string} relativePath
+ * @property {string} policy
+ * @property {string} sample digest of size and samples: is it the same file?
+ * @property {any} custom
  */
 
 export class FileUpload {
@@ -68,6 +91,12 @@ export class FileUpload {
   /** Does the server's upload come from an earlier time, and was nobody asked yet? */
   #found = false;
   #strikes = noStrikes();
+  /** Has the page been asked, and the file been made ready? */
+  #ready = false;
+  #permitted = false;
+  #checksum = "";
+  /** Gives the file back to other tabs. @type {(() => void) | null} */
+  #leaveTab = null;
 
   /**
    * @param {File} file
@@ -80,6 +109,8 @@ export class FileUpload {
     this.order = order;
     this.relativePath = relativePath;
     this.kit = kit;
+    this.policy = kit.settings.policy(file);
+    this.protocol = kit.protocolFor(this);
     this.state = State.QUEUED;
     /** @type {string | null} the client key, once it is known */
     this.key = null;
@@ -87,7 +118,25 @@ export class FileUpload {
     this.server = null;
     /** @type {UploadError | null} why it waits or failed */
     this.error = null;
+    /** What the page keeps with this file, also after a reload. */
+    this.customResumeData = /** @type {any} */ (null);
     this.speedometer = new Speedometer();
+  }
+
+  /**
+   * Make an entry for a file that is on the server already.
+   *
+   * @param {import("./protocol.js").UploadFacts} facts
+   * @param {{order: number, kit: Kit}} more
+   */
+  static existing(facts, { order, kit }) {
+    const { filename: name, relative_path: folder } = facts;
+    const relativePath = folder ? `${folder}/${name}` : "";
+    const upload = new FileUpload(new File([], name), { order, relativePath, kit });
+    upload.size = facts.size ?? 0;
+    upload.server = facts;
+    upload.state = State.COMPLETE;
+    return upload;
   }
 
   /** Bytes that are there or have left. */
@@ -155,13 +204,79 @@ export class FileUpload {
    */
   async cancel() {
     if ([State.COMPLETE, State.CANCELLED].includes(this.state)) return;
+    const permitted = this.kit.permit("cancel", this);
+    // At once, where nobody has to be waited for.
+    if (permitted !== true && !(await permitted)) return;
     this.#stop();
     this.#become(State.CANCELLED);
     await this.#ended;
     const url = this.server?.url;
     this.#forget();
     // Where the server cannot be told it expires.
-    if (url) await this.kit.protocol.discard(url).catch(() => {});
+    if (url) await this.protocol.discard(url).catch(() => {});
+  }
+
+  /**
+   * Delete a complete file from the server. Rejected where the server does not let it.
+   *
+   * @returns {Promise<boolean>} false: the page said no, or it is not complete
+   */
+  async delete() {
+    if (this.state !== State.COMPLETE || !this.server) return false;
+    if (!(await this.kit.permit("delete", this))) return false;
+    await this.protocol.discard(this.server.url);
+    this.server = null;
+    this.#become(State.CANCELLED);
+    this.kit.notify("deleted", this);
+    return true;
+  }
+
+  /**
+   * Give the file another name, before the server knows it.
+   *
+   * @param {string} name
+   * @returns {boolean} false: too late, or no name
+   */
+  rename(name) {
+    if (this.server || this.#alive || !name.trim()) return false;
+    this.name = name;
+    this.kit.notify("renamed", this);
+    return true;
+  }
+
+  /**
+   * Keep something with the file, where this browser remembers the upload.
+   *
+   * @param {any} data as JSON
+   */
+  setCustomResumeData(data) {
+    this.customResumeData = data;
+    if (this.key && this.server && this.state !== State.COMPLETE) this.#remember();
+  }
+
+  /**
+   * Return what another page or device needs to go on, as data for JSON; it gives nobody
+   * rights that the server does not give them.
+   *
+   * @returns {Promise<Checkpoint | null>} null while the server does not know the file
+   */
+  async checkpoint() {
+    if (!this.server || this.state === State.COMPLETE) return null;
+    const { name, size, relativePath, policy, customResumeData: custom } = this;
+    const { id, url } = this.server;
+    const sample = await sampleDigest(this.file);
+    return { version: 1, id, url, name, size, relativePath, policy, sample, custom };
+  }
+
+  /**
+   * Go on with the upload of a checkpoint; before the start.
+   *
+   * @param {Checkpoint} checkpoint whose file this is, as `sample` has shown
+   */
+  takeUp({ url, custom }) {
+    this.server = /** @type {any} */ ({ url });
+    this.customResumeData = custom;
+    this.#found = true;
   }
 
   #stop() {
@@ -183,11 +298,26 @@ export class FileUpload {
    */
   async #live(signal) {
     try {
+      if (!(await this.#mayBegin(signal))) return this.#withdraw();
       for (let over = false; !over; ) over = await this.#roundOrRemedy(signal);
     } catch (problem) {
       if (!signal.aborted) this.#fail(problem);
+    } finally {
+      this.#giveUpTab();
     }
     if (!signal.aborted) this.#alive = false;
+  }
+
+  /** @param {AbortSignal} signal */
+  async #mayBegin(signal) {
+    const permitted = this.#permitted || this.kit.permit("submit", this);
+    this.#permitted = await orCalledOff(Promise.resolve(permitted), signal);
+    return this.#permitted;
+  }
+
+  #withdraw() {
+    this.#alive = false;
+    this.#become(State.CANCELLED);
   }
 
   /**
@@ -218,12 +348,13 @@ export class FileUpload {
 
   /** @param {AbortSignal} signal */
   async #open(signal) {
+    await this.#makeReady(signal);
     // A lane, so that hundreds of files are opened one after another, in their order.
     const leave = await this.kit.lanes.take(this.order, signal);
     try {
       this.#advance(State.PREPARING, signal);
-      this.key ??= await this.#identify();
-      const { created, upload } = await this.kit.protocol.open(this.#wish(), signal);
+      await this.#takeTab();
+      const { created, upload } = await this.protocol.open(this.#wish(), signal);
       this.#found ||= !created;
       return upload;
     } finally {
@@ -231,32 +362,86 @@ export class FileUpload {
     }
   }
 
+  /**
+   * Let the page change the file, recognise it, and sum it up where that is wanted.
+   *
+   * @param {AbortSignal} signal
+   */
+  async #makeReady(signal) {
+    if (this.#ready) return;
+    const leave = await this.kit.desk.take(this.order, signal);
+    try {
+      this.#advance(State.PREPARING, signal);
+      await this.#preprocess(signal);
+      this.key = await this.#identify();
+      const record = this.kit.records.get(this.key);
+      this.customResumeData ??= record?.custom ?? null;
+      this.#checksum = record?.checksum ?? (await this.#sumUp(signal));
+      this.#ready = true;
+    } finally {
+      leave();
+    }
+  }
+
+  /** @param {AbortSignal} signal */
+  async #preprocess(signal) {
+    const { preprocess } = this.kit.settings;
+    if (!preprocess) return;
+    const given = this.file;
+    const made = await orCalledOff(Promise.resolve(preprocess(given, this)), signal);
+    if (!(made instanceof Blob)) return;
+    const { type, lastModified } = given;
+    this.file =
+      made instanceof File ? made : new File([made], this.name, { type, lastModified });
+    this.size = this.file.size;
+  }
+
   async #identify() {
-    const { kit, file, relativePath } = this;
-    const policy = kit.settings.policy;
-    return kit.identify(file, { relativePath, policy }).catch((problem) => {
-      throw new UploadError("unreadable", "", { facts: { cause: problem } });
-    });
+    const { kit, file, relativePath, policy } = this;
+    const keys = kit.settings.customKeys(file);
+    return kit.identify(file, { relativePath, policy, keys }).catch(unreadable);
+  }
+
+  /** @param {AbortSignal} signal */
+  async #sumUp(signal) {
+    if (!this.kit.settings.checksum) return "";
+    const digest = this.kit.hasher.digest(this.file, signal).catch(unreadable);
+    return `sha-256:${hex(await orCalledOff(digest, signal))}`;
   }
 
   #wish() {
-    const { policy, chunkSize, metadata } = this.kit.settings;
+    const { policy, kit } = this;
+    const chunkSize = kit.sizing.sizeFor(this.file, kit.limits());
     return {
       filename: this.name,
       size: this.size,
       content_type: this.file.type,
       relative_path: folderOf(this.relativePath),
       client_key: this.key,
-      metadata: metadata(this.file),
+      metadata: kit.settings.metadata(this.file),
       ...(policy ? { policy } : {}),
       ...(chunkSize ? { chunk_size: chunkSize } : {}),
+      ...(this.#checksum ? { checksum: this.#checksum } : {}),
     };
   }
 
   /** @param {AbortSignal} signal */
   async #ask(signal) {
+    await this.#makeReady(signal);
+    await this.#takeTab();
     const url = /** @type {string} */ (this.server?.url);
-    return this.kit.protocol.ask(url, signal);
+    return this.protocol.ask(url, signal);
+  }
+
+  /** Keep other tabs of this browser from sending the same file. */
+  async #takeTab() {
+    this.#leaveTab ??= await this.kit.tabs.take(/** @type {string} */ (this.key));
+    if (!this.#leaveTab) throw new UploadError("other_tab");
+  }
+
+  #giveUpTab() {
+    this.#leaveTab?.();
+    this.#leaveTab = null;
   }
 
   /**
@@ -274,13 +459,14 @@ export class FileUpload {
       size: this.size,
       chunkSize: facts.chunk_size,
       missing: facts.missing ?? [],
+      endsFirst: this.kit.settings.endsFirst,
     });
     this.#remember();
   }
 
   /** @param {import("./protocol.js").UploadFacts} facts */
   #fits(facts) {
-    const most = this.kit.settings.chunkSize ?? Infinity;
+    const { most } = this.kit.sizing;
     const receiving = facts.state === "receiving";
     const sendable = facts.missing !== null && facts.chunk_size <= most;
     return facts.size === this.size && (sendable || !receiving);
@@ -293,9 +479,8 @@ export class FileUpload {
   async #welcome(facts, signal) {
     this.#found = false;
     if (facts.received === 0) return;
-    const answer = Promise.resolve(this.kit.settings.onResume(this, facts));
-    const wanted = await orCalledOff(answer, signal);
-    if (wanted === false) throw new UploadError("not_wanted");
+    const answer = Promise.resolve(this.kit.permit("resume", this, { facts }));
+    if (!(await orCalledOff(answer, signal))) throw new UploadError("not_wanted");
     this.kit.notify("resumed", this, { received: facts.received });
   }
 
@@ -308,8 +493,10 @@ export class FileUpload {
       name: this.name,
       size: this.size,
       relativePath: this.relativePath,
-      policy: this.kit.settings.policy,
+      policy: this.policy,
       received: this.received,
+      ...(this.#checksum ? { checksum: this.#checksum } : {}),
+      ...(this.customResumeData === null ? {} : { custom: this.customResumeData }),
     });
   }
 
@@ -349,18 +536,34 @@ export class FileUpload {
   async #sendChunk(plan, number, signal) {
     const url = /** @type {string} */ (this.server?.url);
     const chunk = this.file.slice(...plan.rangeOf(number));
-    const digest = this.kit.settings.digest ? await contentDigest(chunk) : null;
+    const digest = await this.#contentDigest(chunk, signal);
     const onProgress = (/** @type {number} */ loaded) => this.#moved(number, loaded);
+    const begun = performance.now();
     try {
       this.#moved(number, 0);
-      await this.kit.protocol.putChunk(url, number, chunk, { digest, signal, onProgress });
+      await this.protocol.putChunk(url, number, chunk, { digest, signal, onProgress });
       plan.done(number);
     } finally {
       this.#inFlight.delete(number);
     }
+    this.kit.sizing.note(chunk.size, performance.now() - begun);
     this.#strikes = noStrikes();
     this.#remember();
     this.kit.notify("progress", this);
+  }
+
+  /**
+   * RFC 9530.
+   *
+   * @param {Blob} chunk
+   * @param {AbortSignal} signal
+   * @returns {Promise<string | null>}
+   */
+  async #contentDigest(chunk, signal) {
+    if (!this.kit.settings.digest) return null;
+    const digest = this.kit.hasher.digest(chunk, signal).catch(unreadable);
+    const bytes = await orCalledOff(digest, signal);
+    return `sha-256=:${btoa(String.fromCharCode(...bytes))}:`;
   }
 
   /**
@@ -381,7 +584,7 @@ export class FileUpload {
   /** @param {AbortSignal} signal */
   async #finish(signal) {
     this.#advance(State.PROCESSING, signal);
-    const { protocol } = this.kit;
+    const { protocol } = this;
     const url = /** @type {string} */ (this.server?.url);
     let facts = await protocol.complete(url, signal);
     for (let poll = 0; facts.state === "assembling"; poll += 1) {
@@ -395,7 +598,10 @@ export class FileUpload {
   /** @param {import("./protocol.js").UploadFacts} facts */
   #complete(facts) {
     this.server = facts;
-    if (this.key) this.kit.records.remove(this.key);
+    if (this.key) {
+      this.kit.records.remove(this.key);
+      this.kit.tabs.tell(this.key, facts.url);
+    }
     this.#become(State.COMPLETE);
     this.kit.notify("complete", this, { file: facts.file });
   }
@@ -418,6 +624,7 @@ export class FileUpload {
       [Remedy.DISCARD]: () => this.#discard(problem, signal),
       [Remedy.SHRINK]: () => this.#shrink(problem, signal),
       [Remedy.ADOPT]: () => this.#adopt(problem),
+      [Remedy.TURN]: () => this.#waitForTheOtherTab(problem, signal),
     };
     const remedy = remedies[remedyFor(problem)];
     if (!remedy) throw problem;
@@ -435,6 +642,8 @@ export class FileUpload {
     // pass and chunks do not, the same ones would be sent again and again.
     const { rounds } = this.#strikes;
     if (rounds > this.kit.settings.retries) throw problem;
+    // A bad line lets less through at once; begun anew, nothing is lost that is there.
+    if (rounds > 2 && this.received === 0) await this.#beginSmaller(problem, signal);
     if (rounds > 1) await this.#sleep(delayAfter(rounds), signal);
   }
 
@@ -461,7 +670,7 @@ export class FileUpload {
   async #discard(problem, signal) {
     const url = this.server?.url;
     this.#restart(problem);
-    if (url) await this.kit.protocol.discard(url, signal);
+    if (url) await this.protocol.discard(url, signal);
   }
 
   /**
@@ -469,14 +678,40 @@ export class FileUpload {
    * @param {AbortSignal} signal
    */
   async #shrink(problem, signal) {
-    const { settings } = this.kit;
-    const tooLarge = this.server?.chunk_size ?? 0;
-    const smaller = Math.floor(tooLarge / 2);
-    const most = this.server?.limits?.max_chunks ?? Infinity;
-    if (smaller < SMALLEST_CHUNK || this.size / smaller > most) throw problem;
-    settings.chunkSize = Math.min(settings.chunkSize ?? Infinity, smaller);
+    if (!this.#halve()) throw problem;
     this.#strikes.restarts = 0;
     await this.#discard(problem, signal);
+  }
+
+  /**
+   * @param {UploadError} problem
+   * @param {AbortSignal} signal
+   */
+  async #beginSmaller(problem, signal) {
+    if (this.#halve()) await this.#discard(problem, signal);
+  }
+
+  /** Half as much at once, of all files; false where the server would not take that. */
+  #halve() {
+    const { sizing } = this.kit;
+    const smaller = Math.floor((this.server?.chunk_size ?? 0) / 2);
+    const most = this.server?.limits?.max_chunks ?? Infinity;
+    if (smaller < SMALLEST_CHUNK || this.size / smaller > most) return false;
+    sizing.most = Math.min(sizing.most, smaller);
+    return true;
+  }
+
+  /**
+   * @param {UploadError} problem
+   * @param {AbortSignal} signal
+   */
+  async #waitForTheOtherTab(problem, signal) {
+    this.#wait(problem, signal);
+    const key = /** @type {string} */ (this.key);
+    const { leave, url } = await this.kit.tabs.wait(key, signal);
+    this.#leaveTab = leave;
+    // What was sent meanwhile has to be asked for, or is complete.
+    if (url) this.server = /** @type {any} */ ({ url });
   }
 
   /** @param {UploadError} problem */
@@ -492,7 +727,7 @@ export class FileUpload {
     try {
       await this.file.slice(0, 1).arrayBuffer();
     } catch (cause) {
-      throw new UploadError("unreadable", "", { facts: { cause } });
+      unreadable(cause);
     }
   }
 
@@ -599,14 +834,9 @@ function unfinished(facts) {
 }
 
 /**
- * RFC 9530. Only where the browser can compute it (secure pages).
- *
- * @param {Blob} chunk
- * @returns {Promise<string | null>}
+ * @param {any} cause
+ * @returns {never}
  */
-async function contentDigest(chunk) {
-  if (!globalThis.crypto?.subtle) return null;
-  const bytes = await chunk.arrayBuffer();
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  return `sha-256=:${btoa(String.fromCharCode(...digest))}:`;
+function unreadable(cause) {
+  throw new UploadError("unreadable", "", { facts: { cause } });
 }

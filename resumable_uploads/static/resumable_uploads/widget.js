@@ -9,9 +9,11 @@
 
 import { Announcer, Steps } from "./announcer.js";
 import { filesOf } from "./dropped.js";
+import { FormField } from "./form.js";
 import { acceptList } from "./limits.js";
 import { errorText, refusalText } from "./reasons.js";
 import { Row } from "./row.js";
+import { Thumbnails } from "./thumbnails.js";
 import { UnfinishedList } from "./unfinished.js";
 import { ResumableUploader, State } from "./uploader.js";
 import { Words } from "./words.js";
@@ -37,10 +39,15 @@ const TOLD = [
   "error",
   "cancelled",
   "removed",
+  "deleted",
+  "renamed",
   "discarded",
   "line",
   "idle",
 ];
+
+/** What listeners may prevent, or answer later by `event.detail.waitUntil(promise)`. */
+const ASKED = ["submit", "resume", "cancel", "delete"];
 
 /** @type {WeakMap<Element, UploaderWidget>} */
 const widgets = new WeakMap();
@@ -50,8 +57,10 @@ const widgets = new WeakMap();
  *
  * @param {HTMLElement} root
  * @param {Partial<import("./uploader.js").UploaderOptions> &
- *   {messages?: Record<string, string>, confirm?: (question: string) => boolean}}
- *   [options] win over those in the markup
+ *   {messages?: Record<string, string>, confirm?: (question: string) => boolean,
+ *   name?: string, required?: boolean, deletable?: boolean}}
+ *   [options] win over those in the markup; `name` makes it a field of its form,
+ *   `deletable` offers to delete complete files from the server
  * @returns {UploaderWidget}
  */
 export function mount(root, options = {}) {
@@ -69,7 +78,8 @@ export function mount(root, options = {}) {
  * @param {ParentNode} [where]
  */
 export function mountAll(where = document) {
-  for (const root of where.querySelectorAll("[data-ru-uploader]:not([data-ru-uploader=manual])")) {
+  // Those with a word there ("manual", "element") are somebody else's business.
+  for (const root of where.querySelectorAll('[data-ru-uploader=""]')) {
     mount(/** @type {HTMLElement} */ (root));
   }
 }
@@ -88,6 +98,7 @@ export class UploaderWidget {
   #notices = 0;
   #dragDepth = 0;
   #lineDown = false;
+  #thumbnails = new Thumbnails();
 
   /**
    * @param {HTMLElement} root
@@ -98,9 +109,11 @@ export class UploaderWidget {
     this.options = { ...optionsOf(root), ...options };
     this.words = new Words({
       messages: this.options.messages,
-      language: document.documentElement.lang,
+      language: root.closest("[lang]")?.getAttribute("lang") ?? undefined,
     });
-    this.uploader = new ResumableUploader(this.#uploaderOptions());
+    const { initial = [], ...rest } = this.#uploaderOptions();
+    this.uploader = new ResumableUploader(rest);
+    this.initial = initial;
     this.announcer = new Announcer(this.#part("live"));
     this.list = new UnfinishedList(
       this.#part("unfinished"),
@@ -116,15 +129,41 @@ export class UploaderWidget {
     for (const name of TOLD) {
       this.uploader.addEventListener(name, (event) => this.#tell(event));
     }
+    for (const name of ASKED) {
+      this.uploader.addEventListener(name, (event) => this.#ask(event));
+    }
+    this.#becomeField();
+    for (const facts of this.initial) this.uploader.addExisting(facts);
     this.root.dataset.ruReady = "";
     this.#dispatch("ready", { widget: this, uploader: this.uploader });
     this.refresh();
     this.#takeEarlyFiles();
   }
 
+  #becomeField() {
+    const { name, required } = this.options;
+    if (!name) return;
+    const { signal } = this.#ending;
+    const tell = (/** @type {string} */ key) => this.#tellOfForm(key);
+    this.field = new FormField(this.root, this.uploader, { name, required, signal, tell });
+  }
+
+  /** @param {string} key */
+  #tellOfForm(key) {
+    this.#clearNotices();
+    this.#notice(key, {});
+  }
+
+  /** Ask the server what may be uploaded, where the page does not know it. */
+  async learnLimits() {
+    await this.uploader.fetchLimits().catch(() => {});
+    this.#showLimits();
+  }
+
   /** Leave the element alone, for a page that removes it; uploads are paused. */
   destroy() {
     this.#ending.abort();
+    this.#thumbnails.close();
     this.uploader.destroy();
     if (this.#painting !== null) clearTimeout(this.#painting);
     delete this.root.dataset.ruReady;
@@ -139,14 +178,8 @@ export class UploaderWidget {
   // From the page to the uploader.
 
   #uploaderOptions() {
-    const { csrf, onResume, ...rest } = this.options;
-    return {
-      ...rest,
-      csrf: { root: this.root, ...csrf },
-      onResume: (/** @type {any} */ upload, /** @type {any} */ facts) =>
-        this.#dispatch("resume", { upload, facts }, true) &&
-        (onResume?.(upload, facts) ?? true),
-    };
+    const { csrf } = this.options;
+    return { ...this.options, csrf: { root: this.root, ...csrf } };
   }
 
   #listen() {
@@ -155,7 +188,7 @@ export class UploaderWidget {
     root.addEventListener("click", (event) => this.#clicked(event), ending);
     root.addEventListener("change", (event) => this.#chosen(event), ending);
     root.addEventListener("cancel", () => (this.#wanted = undefined), ending);
-    root.addEventListener("paste", (event) => this.#pasted(event), ending);
+    document.addEventListener("paste", (event) => this.#pasted(event), ending);
     root.addEventListener("dragenter", (event) => this.#dragged(event, 1), ending);
     root.addEventListener("dragover", (event) => this.#dragged(event, 0), ending);
     root.addEventListener("dragleave", (event) => this.#dragged(event, -1), ending);
@@ -186,7 +219,24 @@ export class UploaderWidget {
   /** @param {ClipboardEvent} event */
   #pasted(event) {
     const files = Array.from(event.clipboardData?.files ?? []);
-    if (files.length > 0) this.#add(files);
+    if (files.length === 0 || event.defaultPrevented || !this.#isMeant(event)) return;
+    event.preventDefault();
+    this.#add(files.map(named));
+  }
+
+  /**
+   * Pasting is meant for the widget that has the focus, or where nothing else takes it for
+   * the first one of the page.
+   *
+   * @param {Event} event
+   */
+  #isMeant({ target }) {
+    const place = target instanceof Element ? target : document.body;
+    const around = place.closest("[data-ru-uploader]");
+    if (around || place.closest("input, textarea, [contenteditable]")) {
+      return around === this.root;
+    }
+    return document.querySelector("[data-ru-ready]") === this.root;
   }
 
   /**
@@ -260,6 +310,7 @@ export class UploaderWidget {
     if (action === "retry" || action === "retry_now") upload.retry();
     if (action === "cancel" && this.#mayCancel(upload)) upload.cancel();
     if (action === "clear") this.#remove(upload);
+    if (action === "delete") this.#delete(upload);
     if (action === "remove" && this.#mayCancel(upload)) this.#remove(upload);
   }
 
@@ -302,6 +353,18 @@ export class UploaderWidget {
     /** @type {HTMLElement | null} */ (place)?.focus();
   }
 
+  /** @param {import("./upload.js").FileUpload} upload */
+  async #delete(upload) {
+    const { name } = upload;
+    if (!this.#sure("confirm_delete", { name })) return;
+    try {
+      if (await upload.delete()) this.#remove(upload);
+    } catch (problem) {
+      const reason = errorText(this.words, /** @type {any} */ (problem));
+      this.#notice("not_deleted", { name, reason });
+    }
+  }
+
   #clear() {
     const over = [State.COMPLETE, State.CANCELLED];
     for (const upload of this.uploader.uploads) {
@@ -341,11 +404,18 @@ export class UploaderWidget {
     this.#dispatch(type, detail);
   }
 
+  /** @param {any} event */
+  #ask(event) {
+    if (!this.#dispatch(event.type, event.detail, true)) event.preventDefault();
+  }
+
   /** @type {Record<string, (detail: any) => void>} */
   get #reactions() {
     return {
       added: ({ upload }) => this.#added(upload),
       removed: ({ upload }) => this.#removed(upload),
+      deleted: ({ upload }) => this.#sayOf("said_deleted", upload),
+      renamed: ({ upload }) => this.#rows.get(upload)?.name(),
       refused: (detail) => this.#refused(detail),
       resumed: ({ upload, received }) => this.#resumed(upload, received),
       complete: ({ upload }) => this.#sayOf("said_complete", upload),
@@ -366,8 +436,14 @@ export class UploaderWidget {
     );
     const element = /** @type {HTMLElement | null} */ (copy?.firstElementChild ?? null);
     if (!element) return;
-    this.#rows.set(upload, new Row(element, upload, this.words));
+    const { deletable } = this.options;
+    this.#rows.set(upload, new Row(element, upload, this.words, { deletable }));
     this.#part("files")?.append(element);
+    const canvas = element.querySelector("[data-ru=thumb]");
+    if (canvas instanceof HTMLCanvasElement) {
+      this.#thumbnails.add(element, upload.file, canvas);
+    }
+    if (upload.state === State.COMPLETE) return;
     this.#sayOf("said_added", upload);
   }
 
@@ -626,4 +702,16 @@ function optionsOf(root) {
 function idAt(element) {
   const item = /** @type {HTMLElement | null} */ (element.closest("[data-ru-id]"));
   return item?.dataset.ruId;
+}
+
+/**
+ * Browsers call every pasted picture "image.png": with the time they can be told apart.
+ *
+ * @param {File} file
+ */
+function named(file) {
+  if (!/^image\.\w+$/.test(file.name)) return file;
+  const moment = new Date().toISOString().replace("T", " ").replaceAll(":", ".").slice(0, 23);
+  const name = file.name.replace("image", `pasted ${moment}`);
+  return new File([file], name, { type: file.type, lastModified: file.lastModified });
 }

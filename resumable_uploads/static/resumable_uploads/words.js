@@ -12,7 +12,7 @@ export class Words {
    */
   constructor({ messages = {}, language } = {}) {
     /** @type {Record<string, string>} */
-    this.messages = { ...MESSAGES, ...messages };
+    this.messages = { ...translated(), ...messages };
     this.language = usable(language);
   }
 
@@ -105,4 +105,12 @@ function usable(language) {
   } catch {
     return undefined;
   }
+}
+
+/** @returns {Record<string, string>} by Django's JavaScript catalogue, where that is there */
+function translated() {
+  const { gettext } = /** @type {any} */ (globalThis);
+  if (typeof gettext !== "function") return MESSAGES;
+  const pairs = Object.entries(MESSAGES).map(([key, text]) => [key, gettext(text)]);
+  return Object.fromEntries(pairs);
 }
