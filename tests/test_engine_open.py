@@ -103,7 +103,7 @@ def test_a_length_is_one_that_can_be(length, settings):
         "sha-256:",
         "sha-256:" + "g" * 64,
         "sha-256:" + "A" * 64,
-        "crc32:00000000",
+        "crc32c:00000000",
         "crc64nvme:123",
     ],
 )

@@ -21,7 +21,7 @@ from .making import heard
 from .rest import change, finished, nobody, policies, sha256, some_bytes, staged
 from .visitor import Visitor
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 DATA = some_bytes(5000)
 MISMATCH = "https://iana.org/assignments/http-problem-types#mismatching-upload-offset"

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from . import processes
+from . import processes, tus
+from .test_tus_live import wait_for_offset
 
 MIB = 1024 * 1024
 DOCUMENT = (processes.ROOT / "docs" / "deployment.md").read_text()
@@ -108,6 +109,18 @@ def test_what_was_sent_before_a_cut_is_kept(live_site, in_front, how):
     assert sent <= offset <= sent + 1_000_000
     assert client.patch(url, offset, content[offset:]).status == 200
     assert client.get(f"{url}file/").body == content
+
+
+@pytest.mark.parametrize("how", ["fin", "rst"])
+def test_what_tus_has_sent_before_a_cut_is_kept(live_site, in_front, how):
+    client = in_front(live_site)
+    content = random.randbytes(MIB)
+    url = tus.create(client, MIB)
+    tus.cut(client, url, 0, content, 700_000, how)
+    wait_for_offset(live_site, url, 700_000)
+    assert tus.offset_of(client, url) == 700_000
+    assert tus.patch(client, url, 700_000, content[700_000:]).status == 204
+    assert client.get(url).body == content
 
 
 def test_bytes_reach_the_site_while_the_client_is_still_sending(live_site, in_front):
@@ -294,6 +307,14 @@ def test_https_is_noticed_and_paths_stay_paths(secure_port):
     assert "Secure" in response.headers["Set-Cookie"]
     headers["Origin"] = "https://elsewhere.example"
     assert ask(secure_port, "POST", "/uploads/", new, **headers)[0].status == 403
+
+
+def test_an_upload_of_tus_is_known_by_its_url_outside(secure_port):
+    headers = {"Tus_Resumable": "1.0.0", "Upload_Length": "5"}
+    response, body = ask(secure_port, "POST", "/uploads/tus/", b"", **headers)
+    assert response.status == 201, body
+    outside = f"https://127.0.0.1:{secure_port}/uploads/tus/"
+    assert response.headers["Location"].startswith(outside)
 
 
 def test_a_client_cannot_pretend_to_come_by_https(make_live_site, in_front):

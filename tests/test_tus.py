@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from resumable_uploads import body, engine, signals
 from resumable_uploads.models import Chunk, State, UploadSession
 from resumable_uploads.policies import UploadPolicy
 from resumable_uploads.protocols import tus as protocol
-from resumable_uploads.stores.filesystem import FilesystemStore
+from resumable_uploads.stores.filesystem import FilesystemStore, FilesystemWriter
 
 from . import tus
 from .making import heard
@@ -1067,3 +1068,16 @@ def ends_after(patch, reads):
 def change_buffer(patch):
     small = bytearray(500)
     patch.setattr(body, "_buffer", lambda: memoryview(small))
+
+
+def test_a_full_disk_is_507_and_loses_nothing_that_was_recorded(me, url, monkeypatch):
+    def fail(self, blocks):
+        raise OSError(errno.ENOSPC, "")
+
+    patch(me, url, 0, DATA[:1000])
+    with monkeypatch.context() as broken:
+        broken.setattr(FilesystemWriter, "write", fail)
+        refused(patch(me, url, 1000, DATA[1000:]), 507, "ERR_STORAGE_FULL")
+    assert offset_of(me, url) == 1000
+    assert patch(me, url, 1000, DATA[1000:]).status == 204
+    assert_stored()

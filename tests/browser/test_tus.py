@@ -20,9 +20,6 @@ class TestTus(ClientContract):
         "options",
         [
             {"uploadDataDuringCreation": 1},
-            {"overridePatchMethod": 1},
-            {"chunkSize": 1 << 30},
-            {"protocol": "ietf-draft-03", "uploadDataDuringCreation": 1} | DRAFT,
             {"protocol": "ietf-draft-05"} | DRAFT,
         ],
         ids=str,
