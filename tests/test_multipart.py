@@ -265,6 +265,23 @@ def test_a_signed_address_is_enough(me, kind):
     assert client.complete("k", upload_id, [(2, md5(TWO))]).status == 200
 
 
+def test_a_bucket_may_have_a_host_to_itself(me, settings):
+    settings.ROOT_URLCONF = "tests.bucket_host"
+    client = HostedClient(me, held())
+    assert client.send("a b/中.bin", ONE, TWO).status == 200
+    assert client.request("GET", "a b/中.bin").body == ONE + TWO
+    assert texts_of(client.request("GET"), "Contents/Key") == ["a b/中.bin"]
+    assert only_file() == sha256(ONE + TWO)
+
+
+class HostedClient(OssClient):
+    """A client that has no bucket in its paths, but signs it all the same."""
+
+    def made(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        made = super().made(*args, **kwargs)
+        return made | {"path": made["path"].removeprefix(f"/{BUCKET}")}
+
+
 # What ends, and what comes after
 
 
