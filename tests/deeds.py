@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from resumable_uploads import assembly, engine
-from resumable_uploads.models import UploadSession
+from resumable_uploads.models import Chunk, UploadSession
 from resumable_uploads.stores import filesystem
 
 from .making import body, content
 
-__all__ = ["DATA", "append", "assemble", "cancel", "filesystem", "put_chunk"]
+__all__ = [
+    "DATA",
+    "append",
+    "assemble",
+    "cancel",
+    "filesystem",
+    "finish_parts",
+    "put_chunk",
+    "put_part",
+]
 
 CHUNK = 30
 DATA = content(2 * CHUNK + 7)
@@ -25,6 +36,20 @@ def put_chunk(upload_id: str) -> None:
     number = upload.missing[0][0]
     data = DATA[number * CHUNK : (number + 1) * CHUNK]
     engine.put_chunk(upload, number, body(data))
+
+
+def put_part(upload_id: str) -> None:
+    """Send the first part that is missing, or the first one again."""
+    there = set(Chunk.objects.filter(upload=upload_id).values_list("number", flat=True))
+    number = min({1, 2, 3} - there, default=1)
+    data = DATA[(number - 1) * CHUNK : number * CHUNK]
+    expected = {"md5": hashlib.md5(data).digest()}
+    engine.put_part(found(upload_id), number, body(data, expected=expected), ["md5"])
+
+
+def finish_parts(upload_id: str) -> None:
+    """End an upload with all its parts."""
+    engine.finish_with(found(upload_id), lambda parts: (parts, {"etag": "known"}))
 
 
 def append(upload_id: str) -> None:

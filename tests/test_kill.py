@@ -184,6 +184,82 @@ def test_in_the_middle_of_an_append(kill, line, when, call, kept):
     assert is_complete(upload)
 
 
+def parts_are_told_apart(upload: UploadSession) -> bool:
+    """Tell whether the rows of parts say what is really there."""
+    row, store = engine.refreshed(upload), store_for(upload.storage)
+    parts = list(Chunk.objects.filter(upload=upload))
+    for part in parts:
+        with store.open(Place(part.key, part.start)) as stream:
+            start = (part.number - 1) * CHUNK
+            if stream.read(part.size) != DATA[start : start + part.size]:
+                return False
+    there = (sum(part.size for part in parts), len(parts))
+    return (row.received, row.chunk_count) == there
+
+
+@pytest.mark.parametrize(
+    ("line", "when", "locks"),
+    [
+        (f"{ENGINE}.parts:_is_taken", "after", True),
+        (f"{STORE}:os.pwrite", "before", True),
+        (f"{STORE}:os.pwrite", "before", False),
+        (f"{ENGINE}.parts:_record", "before", True),
+        (f"{ENGINE}.parts:_insert", "after", True),
+        (COMMIT, "before", True),
+        (COMMIT, "after", False),
+    ],
+)
+def test_in_the_middle_of_a_part(kill, line, when, locks):
+    upload = open_upload(ends_when_full=False)
+    deeds.put_part(str(upload.pk))
+    kill("put_part", upload, line, when, 1, locks)
+    is_committed = (line, when) == (COMMIT, "after")
+    assert engine.refreshed(upload).received == CHUNK * (1 + is_committed)
+    assert parts_are_told_apart(upload)
+    assert nothing_lies_elsewhere(upload)
+    retention.sweep()
+    assert parts_are_told_apart(upload)
+    for _ in range(3):
+        deeds.put_part(str(upload.pk))
+    deeds.finish_parts(str(upload.pk))
+    assert is_complete(upload)
+
+
+@pytest.mark.parametrize(
+    ("line", "when"),
+    [
+        (f"{ENGINE}.parts:_keep_only", "before"),
+        (f"{ENGINE}.parts:_keep_only", "after"),
+        (COMMIT, "before"),
+        (COMMIT, "after"),
+        (f"{ASSEMBLY}:_claim", "after"),
+        (f"{STORE}:FilesystemStore.join", "after"),
+        (f"{STORE}:FilesystemWhole._link", "after"),
+        (f"{ENGINE}:settle", "before"),
+    ],
+)
+def test_in_the_middle_of_a_manifest(kill, line, when):
+    upload = open_upload(ends_when_full=False)
+    for _ in range(3):
+        deeds.put_part(str(upload.pk))
+    kill("finish_parts", upload, line, when)
+    assert nothing_lies_elsewhere(upload)
+    row = engine.refreshed(upload)
+    assert parts_are_told_apart(upload)
+    # What the client was to be told is kept with the decision, or neither is.
+    assert (row.metadata.get("etag") == "known") == (row.state != State.RECEIVING)
+    deeds.finish_parts(str(upload.pk))
+    go_on_with_assembly()
+    assert is_complete(upload)
+    assert engine.refreshed(upload).metadata["etag"] == "known"
+
+
+def go_on_with_assembly() -> None:
+    for _ in range(2):
+        age()
+        retention.housekeep()
+
+
 @pytest.mark.parametrize(
     ("line", "when"),
     [

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import errno
+import threading
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.utils import timezone
 
-from resumable_uploads import engine, errors
+from resumable_uploads import assembly, engine, errors, runner
 from resumable_uploads.models import Chunk, State, UploadSession
 from resumable_uploads.owners import Owner
 from resumable_uploads.policies import UploadPolicy
@@ -23,6 +26,7 @@ from .buckets import (
     S3Client,
     assert_refused,
     content_md5,
+    credentials,
     document,
     held,
     manifest,
@@ -32,6 +36,7 @@ from .buckets import (
     whole_etag,
 )
 from .rest import change, finished, policies, sha256, some_bytes, staged
+from .rows import page_of
 from .visitor import Visitor
 
 # Files are made while their clients wait, so commits have to be real ones.
@@ -258,6 +263,23 @@ def test_a_signed_address_is_enough(me, kind):
     refused = me.request("PUT", part.replace("partNumber=2", "partNumber=3"), TWO, bare)
     assert_refused(refused, 403, "SignatureDoesNotMatch")
     assert client.complete("k", upload_id, [(2, md5(TWO))]).status == 200
+
+
+def test_a_bucket_may_have_a_host_to_itself(me, settings):
+    settings.ROOT_URLCONF = "tests.bucket_host"
+    client = HostedClient(me, held())
+    assert client.send("a b/中.bin", ONE, TWO).status == 200
+    assert client.request("GET", "a b/中.bin").body == ONE + TWO
+    assert texts_of(client.request("GET"), "Contents/Key") == ["a b/中.bin"]
+    assert only_file() == sha256(ONE + TWO)
+
+
+class HostedClient(OssClient):
+    """A client that has no bucket in its paths, but signs it all the same."""
+
+    def made(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        made = super().made(*args, **kwargs)
+        return made | {"path": made["path"].removeprefix(f"/{BUCKET}")}
 
 
 # What ends, and what comes after
@@ -598,6 +620,64 @@ def test_a_file_that_takes_too_long_is_asked_for_again(client, settings, monkeyp
     UploadSession.objects.update(active_at=long_ago)
     assert client.complete("k", upload_id, [(1, md5(ONE))]).status == 200
     assert only_file() == sha256(ONE)
+
+
+def by_and_by(name: str, *args: Any) -> None:
+    """Be a runner that does the work a moment later, as a worker does."""
+    if name == runner.ASSEMBLE:
+        threading.Timer(0.3, assemble_elsewhere, args).start()
+
+
+def assemble_elsewhere(upload_id: Any) -> None:
+    try:
+        assembly.assemble(upload_id)
+    finally:
+        connections.close_all()
+
+
+def test_complete_waits_for_a_worker(client, settings):
+    change(settings, RUNNER="tests.test_multipart.by_and_by")
+    assert client.send("k", ONE, TWO).status == 200
+    assert only_file() == sha256(ONE + TWO)
+    assert client.request("GET", "k").body == ONE + TWO
+
+
+def test_a_failed_assembly_is_said_and_tried_again(client, monkeypatch):
+    def full(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    upload_id = client.initiate("k")
+    client.put_part("k", upload_id, 1, ONE)
+    listed = [(1, md5(ONE))]
+    with monkeypatch.context() as patch:
+        patch.setattr("resumable_uploads.stores.filesystem.FilesystemStore.join", full)
+        answer = client.complete("k", upload_id, listed)
+        assert_refused(answer, 503, "ServiceUnavailable")
+    UploadSession.objects.update(state=State.FAILED, retry_at=None, lease="")
+    assert client.complete("k", upload_id, listed).status == 200
+    assert only_file() == sha256(ONE)
+
+
+def test_the_admin_shows_an_upload_in_parts(client, admin_client):
+    upload_id = client.initiate("k")
+    for number in (1, 3, 7):
+        client.put_part("k", upload_id, number, ONE[: 300 * number])
+    page = admin_client.get(page_of(UploadSession.objects.get()))
+    assert page.status_code == 200
+    client.complete("k", upload_id, [(1, md5(ONE[:300])), (7, md5(ONE))])
+    page = admin_client.get(page_of(UploadSession.objects.get()))
+    assert page.status_code == 200
+
+
+def test_the_native_protocol_shows_an_upload_in_parts(me):
+    client = OssClient(me, credentials(me))
+    upload_id = client.initiate("k")
+    client.put_part("k", upload_id, 2, ONE)
+    (shown,) = me.get("/uploads/").json()["results"]
+    assert (shown["state"], shown["received"]) == ("receiving", 1000)
+    assert me.post(f"{shown['url']}complete/").status == 409
+    assert me.delete(shown["url"]).status == 204
+    assert_refused(client.put_part("k", upload_id, 2, ONE), 404, "NoSuchUpload")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from .oss import Oss
 from .s3 import S3
 from .sts import CredentialsView
 
-__all__ = ["oss_urls", "s3_urls", "sts_urls"]
+__all__ = ["oss_host_urls", "oss_urls", "s3_urls", "sts_urls"]
 
 
 def oss_urls(*buckets: str) -> list[URLPattern]:
@@ -29,6 +29,21 @@ def oss_urls(*buckets: str) -> list[URLPattern]:
     the buckets.
     """
     return _urls(Oss(), buckets)
+
+
+def oss_host_urls(bucket: str) -> list[URLPattern]:
+    """Return the routes of a bucket that has a host name to itself.
+
+    So clients of Aliyun OSS ask that are given a region, or ``cname``, and no
+    ``sldEnable``. Mount it where only that host gets to.
+    """
+    options: dict[str, Any] = {"dialect": Oss()}
+    return [
+        re_path(r"^$", BucketView.as_view(**options), {"bucket": bucket}),
+        re_path(
+            r"^(?P<key>(?s:.+))$", ObjectView.as_view(**options), {"bucket": bucket}
+        ),
+    ]
 
 
 def s3_urls(*buckets: str) -> list[URLPattern]:

@@ -85,7 +85,8 @@ def _answer(
         "accessKeyId": key,
         "accessKeySecret": secret,
         "stsToken": token,
-        # Amazon's, and Uppy with its getCredentials.
+        # Amazon's, and Uppy with its getCredentials. Any region will do.
+        "region": "us-east-1",
         "SecretAccessKey": secret,
         "SessionToken": token,
         "credentials": {
