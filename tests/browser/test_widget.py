@@ -243,6 +243,41 @@ def test_images_show_what_they_are_and_others_do_not(desk):
         expect(shown).to_have_attribute("data-ru-icon", "complete")
 
 
+PICTURES = """async ([pictures, scale]) => {
+    const base = '/static/resumable_uploads';
+    const {ResumableUploader} = await import(`${base}/uploader.js`);
+    const {scaledPicture} = await import(`${base}/images.js`);
+    const canvas = new OffscreenCanvas(400, 200);
+    canvas.getContext('2d').fillRect(0, 0, 400, 200);
+    const blob = await canvas.convertToBlob({type: 'image/png'});
+    const preprocess = scale && ((file) => scaledPicture(file, scale));
+    const endpoint = '/uploads/';
+    const uploader = new ResumableUploader({endpoint, pictures, preprocess});
+    const [upload] = uploader.add([{file: blob, name: 'canvas.png'}]);
+    await new Promise((resolve) => {
+        uploader.addEventListener('complete', resolve);
+        uploader.addEventListener('error', resolve);
+    });
+    if (upload.error) return [upload.error.code, upload.error.facts.width];
+    const answer = await fetch(upload.server.file.url);
+    const sent = await createImageBitmap(await answer.blob());
+    return [sent.width, sent.height];
+}"""
+
+
+@pytest.mark.parametrize(
+    ("pictures", "scale", "outcome"),
+    [
+        ({"minWidth": 100}, None, [400, 200]),
+        ({"minHeight": 300}, None, ["picture_too_small", 400]),
+        ({"maxWidth": 399}, None, ["picture_too_large", 400]),
+        ({"maxWidth": 399}, {"maxWidth": 100}, [100, 50]),
+    ],
+)
+def test_pictures_of_a_canvas_are_measured_and_scaled(desk, pictures, scale, outcome):
+    assert desk.page.evaluate(PICTURES, [pictures, scale]) == outcome
+
+
 def test_the_camera_is_offered_to_fingers(browser, site):
     context = browser.new_context(has_touch=True, is_mobile=True)
     desk = Desk(context.new_page(), site.url).open()
