@@ -116,6 +116,12 @@ SENTENCES = {
     "error_gone": _("The server no longer has this upload."),
     "error_assembly_failed": _("The server could not put the file together."),
     "error_too_large": _("The file is too large."),
+    "error_picture_too_small": _(
+        "The picture is too small: {width} × {height} pixels."
+    ),
+    "error_picture_too_large": _(
+        "The picture is too large: {width} × {height} pixels."
+    ),
     "error_http_413": _(
         "A server on the way does not let pieces of this size through."
     ),

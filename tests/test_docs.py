@@ -13,9 +13,14 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.db import SessionStore
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.template import engines
 
 from resumable_uploads import checks, conf, errors, policies
-from resumable_uploads.owners import Owner
+from resumable_uploads.forms import receive
+from resumable_uploads.owners import Owner, owner_of
 
 from . import processes
 from .client import Client
@@ -24,6 +29,7 @@ from .live import CeleryWorker, LiveSite, clean_environment
 ROOT = processes.ROOT
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETTINGS = ROOT / "docs" / "settings.md"
+UPLOADER = ROOT / "docs" / "uploader.md"
 QUICKSTART = ROOT / "docs" / "quickstart.md"
 DEPLOYMENT = ROOT / "docs" / "deployment.md"
 ENVIRONMENT = ROOT / "docs" / "environment.md"
@@ -283,6 +289,86 @@ def test_the_documented_services_finish_an_upload(documented_site, make_worker):
     finally:
         for service in services:
             service.kill()
+
+
+# --- The uploader -------------------------------------------------------------------
+
+
+@pytest.fixture
+def visitor_s_request(rf, db):
+    request = rf.get("/")
+    request.session = SessionStore()
+    request.user = AnonymousUser()
+    return request
+
+
+def test_the_documented_template_renders_the_uploader(visitor_s_request, settings):
+    settings.RESUMABLE_UPLOADS = {"POLICIES": {"documents": {"max_size": 10}}}
+    _, text = next(blocks(UPLOADER, "django"))
+    page = engines["django"].from_string(text).render({}, visitor_s_request)
+    assert "data-ru-uploader" in page
+    assert "autostart.js" in page
+
+
+@pytest.fixture
+def letters(monkeypatch, tmp_path, settings):
+    """The app "letters" of docs/uploader.md; the view it documents is returned."""
+    monkeypatch.setitem(sys.modules, "letters", ModuleType("letters"))
+    for name in ("forms", "views"):
+        module = ModuleType(f"letters.{name}")
+        module.__package__ = "letters"
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(named_block(UPLOADER, f"letters/{name}.py"), vars(module))
+    (_, html), *_ = [
+        block for block in blocks(UPLOADER, "html") if "letters/write.html" in block[1]
+    ]
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "write.html").write_text(html)
+    (templates,) = settings.TEMPLATES
+    settings.TEMPLATES = [templates | {"DIRS": [tmp_path]}]
+    return sys.modules["letters.views"].write
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_documented_form_takes_a_file_with_and_without_scripts(
+    letters, rf, visitor_s_request, capsys
+):
+    page = letters(visitor_s_request).content.decode()
+    assert 'enctype="multipart/form-data"' in page
+    assert re.search(r'<input[^>]*type="file"[^>]*name="scans"', page)
+
+    def send(**fields):
+        request = rf.post("/", {"subject": "Hello", **fields})
+        request.session, request.user = visitor_s_request.session, AnonymousUser()
+        return letters(request).status_code
+
+    assert send(scans=SimpleUploadedFile("a.txt", b"hello")) == 302
+    assert capsys.readouterr().out.startswith("a.txt uploads/")
+    policy = policies.get_policy("default")
+    file = SimpleUploadedFile("b.txt", b"hello", "text/plain")
+    upload = receive(owner_of(visitor_s_request), policy, file)
+    assert send(scans=[str(upload.pk)]) == 302
+    assert capsys.readouterr().out.startswith("b.txt uploads/")
+    assert send(scans=[str(upload.pk)]) == 200
+
+
+def test_each_feature_of_the_table_names_a_test_that_is_there():
+    table = UPLOADER.read_text().split("## Features")[1].split("## Measured")[0]
+    browser = "".join(
+        path.read_text() for path in (ROOT / "tests/browser").glob("test_*.py")
+    )
+    named = set(re.findall(r"`(test_\w+)`", table))
+    assert len(named) > 30
+    assert {name for name in named if f"def {name}(" not in browser} == set()
+    scripts = "".join(path.read_text() for path in (ROOT / "tests/js").glob("*.js"))
+    said = set(re.findall(r'"([a-z][^"|]{15,})"', table))
+    assert len(said) > 15
+    assert {sentence for sentence in said if f'"{sentence}"' not in scripts} == set()
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line[:2] == "| "]
+    claims = [(name, here) for name, here in rows if re.match(r" [yo]\b", here)]
+    assert len(claims) > 45
+    shown = ("test_", ' "', '(J "', "the same", "make js")
+    assert [row for row in claims if not any(word in row[1] for word in shown)] == []
 
 
 # --- The quick start ----------------------------------------------------------------

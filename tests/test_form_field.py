@@ -82,7 +82,8 @@ def test_without_javascript_the_posted_file_becomes_an_upload(request_of_a_visit
     assert form.is_valid(), form.errors
     full, empty = form.cleaned_data["scan"]
     assert (full.state, full.filename, full.protocol) == ("complete", "a.txt", "form")
-    assert full.file.read() == b"hello"
+    with full.file.open() as stored:
+        assert stored.read() == b"hello"
     assert empty.state == State.COMPLETE
     assert full.owner == owner_of(request_of_a_visitor).key
 

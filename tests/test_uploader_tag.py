@@ -18,6 +18,8 @@ from django.test import RequestFactory
 from django.utils import translation
 
 from resumable_uploads import errors, texts
+from resumable_uploads.models import UploadSession
+from resumable_uploads.rendering import uploader_context
 
 STATIC = Path(texts.__file__).parent / "static" / "resumable_uploads"
 
@@ -100,6 +102,39 @@ def test_parameters_reach_the_widget(request_of_a_visitor):
     assert "webkitdirectory" in html
     assert "<link" not in html
     assert 'data-ru-uploader="manual"' in html
+
+
+def test_what_is_not_asked_for_is_not_there(request_of_a_visitor):
+    plain = render(request_of_a_visitor)
+    assert {"name", "required", "deletable", "checksum", "initial"} & set(
+        options(plain)
+    ) == set()
+    assert "capture=" not in plain
+    html = render(
+        request_of_a_visitor, "camera=True deletable=True checksum=True name='scans'"
+    )
+    found = options(html)
+    assert [found[key] for key in ("name", "deletable", "checksum")] == [
+        "scans",
+        True,
+        True,
+    ]
+    assert 'capture="environment"' in html
+    assert 'name="scans"' in html
+    with pytest.raises(TypeError, match="colour"):
+        render(request_of_a_visitor, "colour='red'")
+
+
+def test_the_list_may_begin_with_complete_uploads(request_of_a_visitor, settings):
+    policies(settings, shown={"downloadable": True})
+    row = UploadSession(filename="a.txt", length=5, policy="shown", state="complete")
+    context = uploader_context(request_of_a_visitor, initial=[row])
+    (facts,) = json.loads(context["options"])["initial"]
+    assert (facts["filename"], facts["size"]) == ("a.txt", 5)
+    assert facts["file"]["url"] == f"/uploads/{row.pk}/file/"
+    row.policy = "default"
+    context = uploader_context(request_of_a_visitor, initial=[row])
+    assert json.loads(context["options"])["initial"][0]["file"]["url"] is None
 
 
 def test_one_file_only(request_of_a_visitor):

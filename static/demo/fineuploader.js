@@ -39,4 +39,15 @@ const uploader = new window.qq.FineUploader({
   },
 });
 
+// Its file input has a title only, and is made anew after each choice.
+const inputs = new MutationObserver(nameInputs);
+inputs.observe(element("uploader"), { childList: true, subtree: true });
+nameInputs();
+
+function nameInputs() {
+  for (const input of element("uploader").querySelectorAll("input[type=file]")) {
+    if (!input.ariaLabel) input.ariaLabel = "Choose files";
+  }
+}
+
 window.client = uploader;

@@ -9,6 +9,8 @@ from playwright.sync_api import expect
 
 from tests.client import Client
 
+from .axe import violations
+
 pytestmark = pytest.mark.once
 
 LIST = "/admin/resumable_uploads/uploadsession/"
@@ -76,6 +78,15 @@ def test_a_file_is_downloaded(admin):
         admin.click("a:has-text('Download')")
     assert download.value.suggested_filename == "done.txt"
     assert download.value.path().read_bytes() == b"done"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_what_the_app_adds(admin, scheme):
+    admin.emulate_media(color_scheme=scheme)
+    assert violations(admin, "#changelist-form") == []
+    admin.click("text=holiday.mov")
+    expect(admin.locator("svg.upload-throughput rect").first).to_be_attached()
+    assert violations(admin, "#content-main") == []
 
 
 def test_nothing_runs_over_the_edge_of_a_phone(admin):

@@ -546,6 +546,15 @@ def test_the_keyboard_alone_is_enough(desk, big):
     assert focused(desk) == "Choose files"
 
 
+def test_the_keyboard_alone_cancels_too(desk, big):
+    desk.page.on("dialog", lambda dialog: dialog.accept())
+    desk.in_the_middle(big)
+    tab_to(desk, "Cancel: film.bin")
+    desk.page.keyboard.press("Enter")
+    desk.wait("film.bin", "cancelled")
+    assert focused(desk) == "Clear: film.bin"
+
+
 def test_the_focus_can_be_seen(desk):
     tab_to(desk, "Choose files")
     outline = desk.page.get_by_text("Choose files").evaluate(

@@ -376,6 +376,15 @@ test("a file that waits for another tab can be cancelled, and harms nobody", asy
   assert.equal(server.count(DELETE), 0);
 });
 
+test("where locks are missing or forbidden every tab sends", async () => {
+  const forbidden = { request: () => Promise.reject(new DOMException("No", "SecurityError")) };
+  for (const locks of [null, forbidden]) {
+    const { uploader } = make({ tabs: new Tabs({ locks }) });
+    const [upload] = uploader.add([file()]);
+    await reached(upload, State.COMPLETE);
+  }
+});
+
 test("a problem of the page's own code does not hang", async () => {
   const { uploader } = make({
     onSubmit: () => {

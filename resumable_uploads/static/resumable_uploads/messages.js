@@ -104,6 +104,8 @@ export const MESSAGES = Object.freeze({
   error_gone: "The server no longer has this upload.",
   error_assembly_failed: "The server could not put the file together.",
   error_too_large: "The file is too large.",
+  error_picture_too_small: "The picture is too small: {width} × {height} pixels.",
+  error_picture_too_large: "The picture is too large: {width} × {height} pixels.",
   error_http_413: "A server on the way does not let pieces of this size through.",
   error_http_500: "The server has an error.",
   error_http_502: "The server cannot be reached at the moment.",

@@ -29,7 +29,7 @@ export function refusalText(words, refusal, file) {
  */
 export function errorText(words, error) {
   if (!error) return "";
-  const { code, detail } = error;
+  const { code, detail, facts } = error;
   if (detail) return detail;
-  return words.say(words.knows(`error_${code}`) ? `error_${code}` : "error", { code });
+  return words.say(words.knows(`error_${code}`) ? `error_${code}` : "error", { code, ...facts });
 }

@@ -29,7 +29,8 @@ export class Tabs {
    */
   async take(key) {
     if (!this.locks) return () => {};
-    return this.#request(key, { ifAvailable: true });
+    // A browser may forbid them where a page stands in another one's frame.
+    return this.#request(key, { ifAvailable: true }).catch(() => () => {});
   }
 
   /**

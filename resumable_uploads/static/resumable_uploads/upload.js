@@ -6,6 +6,7 @@
 import { ChunkPlan } from "./chunks.js";
 import { remedyFor, Remedy, UploadError } from "./failures.js";
 import { sampleDigest } from "./identity.js";
+import { checkPicture } from "./images.js";
 import { Speedometer } from "./progress.js";
 import { delayAfter } from "./retry.js";
 import { hex } from "./sha256.js";
@@ -59,7 +60,7 @@ const POLLS = [200, 400, 800, 1500, 3000, 5000];
  * @property {(bytes: number) => void} moved
  * @property {() => import("./limits.js").Limits} limits
  * @property {{parallel: number, retries: number, digest: boolean, checksum: boolean,
- *   endsFirst: boolean, policy: (file: File) => string,
+ *   endsFirst: boolean, pictures: import("./images.js").PictureLimits | null, policy: (file: File) => string,
  *   metadata: (file: File) => object, customKeys: (file: File) => any[],
  *   preprocess: ((file: File, upload: FileUpload) => any) | null}} settings
  */
@@ -373,6 +374,8 @@ export class FileUpload {
     try {
       this.#advance(State.PREPARING, signal);
       await this.#preprocess(signal);
+      const { pictures } = this.kit.settings;
+      if (pictures) await orCalledOff(checkPicture(this.file, pictures), signal);
       this.key = await this.#identify();
       const record = this.kit.records.get(this.key);
       this.customResumeData ??= record?.custom ?? null;

@@ -50,6 +50,8 @@ const DESKS = 2;
  *   compares before the file is complete; the file is read once more before
  * @property {boolean} [emptyFiles] take files without a byte (true)
  * @property {number} [minSize] bytes
+ * @property {import("./images.js").PictureLimits} [pictures] how large pictures must and
+ *   may be, in pixels
  * @property {boolean} [autoStart] start files as they are added (true)
  * @property {boolean} [withCredentials] send cookies to another site
  * @property {import("./csrf.js").CsrfOptions} [csrf]
@@ -349,6 +351,7 @@ export class ResumableUploader extends EventTarget {
         digest: options.digest ?? false,
         checksum: options.checksum ?? false,
         endsFirst: options.endsFirst ?? false,
+        pictures: options.pictures ?? null,
         metadata: asFunction(options.metadata, {}),
         customKeys: options.customKeys ?? (() => []),
         preprocess: options.preprocess ?? null,
