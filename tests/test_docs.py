@@ -362,12 +362,15 @@ def test_each_feature_of_the_table_names_a_test_that_is_there():
     assert {name for name in named if f"def {name}(" not in browser} == set()
     scripts = "".join(path.read_text() for path in (ROOT / "tests/js").glob("*.js"))
     said = set(re.findall(r'"([a-z][^"|]{15,})"', table))
-    assert len(said) > 15
+    assert said
     assert {sentence for sentence in said if f'"{sentence}"' not in scripts} == set()
+    cases = set(re.findall(r"C \*([^*]+)\*", table))
+    assert len(cases) > 12
+    assert {case for case in cases if f'    "{case}": (' not in browser} == set()
     rows = [line.split("|")[1:3] for line in table.splitlines() if line[:2] == "| "]
     claims = [(name, here) for name, here in rows if re.match(r" [yo]\b", here)]
     assert len(claims) > 45
-    shown = ("test_", ' "', '(J "', "the same", "make js")
+    shown = ("test_", '(J "', "(C *", "the same", "make js")
     assert [row for row in claims if not any(word in row[1] for word in shown)] == []
 
 

@@ -423,7 +423,7 @@ def test_two_hundred_files_and_a_large_one(desk, tmp_path):
     """The page stays responsive, and only what is under way is in memory."""
     large = tmp_path / "large.bin"
     with large.open("wb") as file:
-        file.truncate(128 * MIB)
+        file.truncate(64 * MIB)
     desk.page.evaluate(
         """() => {
             window.longest = 0;

@@ -62,7 +62,7 @@ function markup(say, { multiple = true, folders, camera, accept }) {
   <section class="ru-panel ru-total" aria-label="${say("all_files")}" data-ru="total" hidden>
     <div class="ru-total__head">
       <p class="ru-total__files" data-ru="total-files"></p>
-      <p class="ru-total__facts" data-ru="total-facts"></p>
+      <p class="ru-total__facts" dir="auto" data-ru="total-facts"></p>
     </div>
     <progress class="ru-bar ru-bar--total" max="1" value="0" aria-label="${say("progress_all")}" data-ru="total-bar"></progress>
     <p class="ru-line" data-ru="line" hidden></p>
@@ -83,7 +83,7 @@ function markup(say, { multiple = true, folders, camera, accept }) {
     <div class="ru-file__body">
       <p class="ru-file__name" dir="auto" data-ru="name"></p>
       <progress class="ru-bar" max="1" value="0" data-ru="bar"></progress>
-      <p class="ru-file__facts"><span class="ru-state" data-ru="state"></span> <span data-ru="facts"></span></p>
+      <p class="ru-file__facts"><span class="ru-state" data-ru="state"></span> <span dir="auto" data-ru="facts"></span></p>
       <p class="ru-file__error" data-ru="error" hidden></p>
     </div>
     <div class="ru-actions ru-file__actions">
@@ -98,7 +98,7 @@ function markup(say, { multiple = true, folders, camera, accept }) {
     <div class="ru-file__body">
       <p class="ru-file__name" dir="auto" data-ru="name"></p>
       <progress class="ru-bar" max="1" value="0"></progress>
-      <p class="ru-file__facts" data-ru="facts"></p>
+      <p class="ru-file__facts"><span dir="auto" data-ru="facts"></span></p>
     </div>
     <div class="ru-actions ru-file__actions">
       <button class="ru-button" type="button" data-ru-action="choose-again">${say("choose_again")}</button>
