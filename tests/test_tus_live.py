@@ -373,11 +373,19 @@ def value(site: LiveSite, url: str, column: str) -> Any:
     return site.sql(query, pk)[0][0]
 
 
+FRAMED = tus.V1 | tus.OFFSETS | {"Upload-Offset": "0", "Transfer-Encoding": "chunked"}
+
+
+@pytest.mark.parametrize("framed", [False, True], ids=["counted", "chunked"])
 @pytest.mark.parametrize("how", ["fin", "rst"])
 @pytest.mark.parametrize("after", [7, 5_000, 100_000])
-def test_every_byte_before_a_cut_is_kept(site, me, after, how):
+def test_every_byte_before_a_cut_is_kept(site, me, after, how, framed):
     url = tus.create(me, len(DATA))
-    request = begin(me, url)
+    if framed:
+        request = RawRequest(me.host, me.port, "PATCH", url, FRAMED)
+        request.send(b"%x\r\n" % len(DATA))
+    else:
+        request = begin(me, url)
     request.send(DATA[:after])
     wait_until_arrived(request)
     request.close() if how == "fin" else request.reset()
@@ -390,10 +398,8 @@ def test_every_byte_before_a_cut_is_kept(site, me, after, how):
 @pytest.mark.parametrize("framed", [False, True], ids=["counted", "chunked"])
 def test_a_client_that_stalls_is_given_up_and_its_bytes_are_kept(site, me, framed):
     url = tus.create(me, len(DATA))
-    headers = tus.V1 | tus.OFFSETS | {"Upload-Offset": "0"}
     if framed:
-        headers |= {"Transfer-Encoding": "chunked"}
-        request = RawRequest(me.host, me.port, "PATCH", url, headers)
+        request = RawRequest(me.host, me.port, "PATCH", url, FRAMED)
         request.send(b"1388\r\n" + DATA[:5000])
     else:
         request = begin(me, url)
@@ -467,11 +473,9 @@ def test_a_server_that_stops_keeps_what_came_and_says_so(own_site):
     with Client(own_site.url) as me:
         me.cookies = {"csrftoken": ""}
         urls = [tus.create(me, len(DATA)) for _ in range(3)]
-        framed = tus.V1 | tus.OFFSETS | {"Upload-Offset": "0"}
-        framed |= {"Transfer-Encoding": "chunked"}
         requests = [
             begin(me, urls[0]),
-            RawRequest(me.host, me.port, "PATCH", urls[1], framed),
+            RawRequest(me.host, me.port, "PATCH", urls[1], FRAMED),
             begin(me, urls[2]),
         ]
         requests[1].send(b"%x\r\n" % len(DATA))
