@@ -139,7 +139,7 @@ class ObjectView(MultipartView):
         return [
             ("PartNumber", part.number),
             ("LastModified", part.created_at),
-            ("ETag", self.dialect.quoted(part.digests["md5"])),
+            ("ETag", self.dialect.quoted(part.digests.get("md5", ""))),
             ("Size", part.size),
             ("HashCrc64ecma", crc),
             *((f"Checksum{name.upper()}", value) for name, value in told.items()),
@@ -209,6 +209,7 @@ class ObjectView(MultipartView):
 
     def _get_object(self) -> Any:
         bucket = self.bucket("get", self.key)
+        wished = self._wished()
         found = engine.find_object(self.owner(), bucket.object_key(self.key))
         if found is None:
             raise Refusal("NoSuchKey")
@@ -226,7 +227,21 @@ class ObjectView(MultipartView):
             return self.refused(refusal, {"Content-Range": f"bytes */{size}"})
         download.harmless(response, found)
         self._describe(response, found)
+        self._add_headers(response, wished)
         return response
+
+    def _wished(self) -> dict[str, str]:
+        """Return the headers that the address asks for. Raise Refusal.
+
+        No others, least of all cookies, are for a link to choose.
+        """
+        names = (*KEPT_HEADERS, "Content-Type")
+        asked = {name: self.query.get(f"response-{name.lower()}") for name in names}
+        return {
+            name: wire_text(printable(value))
+            for name, value in asked.items()
+            if value is not None
+        }
 
     def _describe(self, response: Any, upload: UploadSession) -> None:
         """Tell what is known of a file, as its client has said it, or wants it."""
@@ -242,9 +257,6 @@ class ObjectView(MultipartView):
             self._add_headers(response, self._digests_of(upload))
         if kind := self.dialect.object_type(facts["is_multipart"]):
             response[self.dialect.header("object-type")] = kind
-        for name, value in self.query.items():
-            if name.startswith("response-"):
-                response[name.removeprefix("response-")] = wire_text(value)
 
     def _digests_of(self, upload: UploadSession) -> dict[str, str]:
         facts = upload.metadata
@@ -322,7 +334,9 @@ class ObjectView(MultipartView):
     def _kept_headers(self) -> dict[str, str]:
         headers = self.request.headers
         kept = {
-            name: header_text(headers[name]) for name in KEPT_HEADERS if name in headers
+            name: printable(header_text(headers[name]))
+            for name in KEPT_HEADERS
+            if name in headers
         }
         encodings = [one.strip() for one in kept.pop("Content-Encoding", "").split(",")]
         encodings = [one for one in encodings if one and one != "aws-chunked"]
@@ -339,11 +353,7 @@ class ObjectView(MultipartView):
         }
         if sum(len(name) + len(value) for name, value in found.items()) > MAX_METADATA:
             raise Refusal("MetadataTooLarge", "There is too much metadata.")
-        if any(
-            "\ufffd" in value or not value.isprintable() for value in found.values()
-        ):
-            raise Refusal("InvalidArgument", "Metadata must be printable text.")
-        return found
+        return {name: printable(value) for name, value in found.items()}
 
     def _recorded(self, upload: UploadSession, number: int) -> Chunk:
         """Record the body as a part."""
@@ -416,6 +426,13 @@ class ObjectView(MultipartView):
             raise Refusal("NoSuchKey")
         if held and found and bare_etag(held) not in ("*", etag_of(found)):
             raise Refusal("PreconditionFailed")
+
+
+def printable(value: str) -> str:
+    """Return what is to become a header. Raise Refusal."""
+    if not value.isprintable():
+        raise Refusal("InvalidArgument", "A header must be printable text.")
+    return value
 
 
 def check_key(key: str) -> None:
