@@ -703,10 +703,18 @@ def test_what_is_not_there_is_not_implemented(client, method, key, query):
     assert_refused(client.request(method, key, **query), 501, "NotImplemented")
 
 
-def test_copies_are_not_implemented(client):
-    client.request("PUT", "k", ONE)
-    source = {f"{client.prefix}copy-source": f"/{BUCKET}/k"}
-    assert_refused(client.request("PUT", "l", b"", source), 501, "NotImplemented")
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("copy-source", f"/{BUCKET}/k"),
+        ("callback", "e30="),
+        ("server-side-encryption-customer-algorithm", "AES256"),
+    ],
+)
+def test_what_a_header_asks_for_in_vain_is_said_to_be_so(client, header, value):
+    said = {f"{client.prefix}{header}": value}
+    assert_refused(client.request("PUT", "l", b"", said), 501, "NotImplemented")
+    assert UploadSession.objects.count() == 0
 
 
 def test_another_method_is_not_allowed(client):

@@ -36,6 +36,12 @@ _WORDS = """
     versioning versions vod website worm x-oss-process
 """
 _UNSUPPORTED = frozenset(_WORDS.split())
+# Headers, without the vendor's prefix, that nobody may believe to be heeded.
+_UNSUPPORTED_HEADERS = (
+    "callback",
+    "copy-source",
+    "server-side-encryption-customer-algorithm",
+)
 
 
 class MultipartView(ForeignView):
@@ -126,7 +132,7 @@ class MultipartView(ForeignView):
             return
         self.access_query = self.access.signature.request.query
         asked = set(self.query) & _UNSUPPORTED
-        if asked or self.said_header("copy-source"):
+        if asked or any(map(self.said_header, _UNSUPPORTED_HEADERS)):
             raise Refusal("NotImplemented")
         if not all(map(_is_text, self.query.values())):
             raise Refusal("InvalidArgument", "A parameter is no text.")
