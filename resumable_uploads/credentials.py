@@ -207,6 +207,10 @@ class _Permanent(Held):
 
 def look_up(access_key_id: str, token: str) -> Held:
     """Return the credentials that a request names. Raise Unknown or BadToken."""
+    if not (access_key_id.isascii() and access_key_id.isprintable()):
+        raise Unknown
+    if not token.isascii():
+        raise BadToken
     if token or access_key_id.startswith("STS."):
         return _Temporary(access_key_id, token)
     key = AccessKey.objects.select_related("user")

@@ -151,6 +151,7 @@ class TestOss(InProcess, Aborts, ProtocolContract):
     test_a_file_that_is_too_large_is_refused = None
 
 
+@pytest.mark.once
 @pytest.mark.usefixtures("transactional_db")
 class TestS3(InProcess, Aborts, ProtocolContract):
     driver = S3Driver()

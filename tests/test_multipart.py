@@ -703,10 +703,18 @@ def test_what_is_not_there_is_not_implemented(client, method, key, query):
     assert_refused(client.request(method, key, **query), 501, "NotImplemented")
 
 
-def test_copies_are_not_implemented(client):
-    client.request("PUT", "k", ONE)
-    source = {f"{client.prefix}copy-source": f"/{BUCKET}/k"}
-    assert_refused(client.request("PUT", "l", b"", source), 501, "NotImplemented")
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("copy-source", f"/{BUCKET}/k"),
+        ("callback", "e30="),
+        ("server-side-encryption-customer-algorithm", "AES256"),
+    ],
+)
+def test_what_a_header_asks_for_in_vain_is_said_to_be_so(client, header, value):
+    said = {f"{client.prefix}{header}": value}
+    assert_refused(client.request("PUT", "l", b"", said), 501, "NotImplemented")
+    assert UploadSession.objects.count() == 0
 
 
 def test_another_method_is_not_allowed(client):
@@ -821,6 +829,48 @@ def test_headers_of_the_answer_can_be_asked_for(client):
     )
     assert answer.headers["Cache-Control"] == "no-cache"
     assert answer.headers["Content-Type"] == "a/b"
+
+
+@pytest.mark.parametrize("name", ["set-cookie", "x-frame-options", "location"])
+def test_no_other_headers_can_be_asked_for(client, name):
+    client.request("PUT", "k", ONE)
+    plain = client.request("GET", "k").headers.get(name)
+    answer = client.request("GET", "k", **{f"response-{name}": "evil"})
+    assert (answer.status, answer.headers.get(name)) == (200, plain)
+
+
+def test_a_header_cannot_be_split(client):
+    client.request("PUT", "k", ONE)
+    query = {"response-content-type": "a/b\r\nSet-Cookie: x=y"}
+    assert_refused(client.request("GET", "k", **query), 400, "InvalidArgument")
+
+
+@pytest.mark.parametrize("value", ["\0", "a\0b"])
+@pytest.mark.parametrize("name", ["prefix", "marker", "delimiter", "uploadId"])
+def test_what_no_database_can_have_is_refused(client, name, value):
+    assert_refused(client.request("GET", **{name: value}), 400, "InvalidArgument")
+
+
+def test_bytes_that_are_no_text_are_refused(client):
+    bad = {f"{client.prefix}meta-a": "\xff\xfe"}
+    made = client.made("PUT", "k", ONE, bad)
+    assert client.me.request(**made).status in (400, 403)
+    assert UploadSession.objects.count() == 0
+
+
+def test_a_file_that_was_completed_by_another_protocol_is_there(me):
+    client = OssClient(me, credentials(me))
+    client.initiate("k")
+    (shown,) = me.get("/uploads/").json()["results"]
+    assert me.post(f"{shown['url']}complete/").status == 200
+    answer = client.request("GET", "k")
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers["ETag"]
+    upload_id = client.initiate("l")
+    shown = me.get("/uploads/").json()["results"][0]
+    client.put_part("l", upload_id, 1, ONE)
+    me.put(f"{shown['url']}chunks/2/", ONE)
+    assert client.parts("l", upload_id).status == 200
 
 
 def test_what_was_deleted_is_gone_and_to_delete_it_again_is_harmless(client):

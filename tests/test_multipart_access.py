@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -303,6 +304,41 @@ def test_an_access_key_has_its_limits(client, user):
     assert_refused(client.request("GET", "backup/k"), 403, "AccessDenied")
     client.held = access_key(user, bucket="another")
     assert_refused(client.request("GET"), 403, "AccessDenied")
+
+
+@pytest.mark.parametrize(
+    ("key", "token"),
+    [("\0", ""), ("é", ""), ("\xff", ""), ("STS.a", "é"), ("a" * 5000, "")],
+)
+def test_what_is_no_access_key_at_all_is_refused(client, key, token):
+    word = said(client, "OSS4-HMAC-SHA256", "AWS4-HMAC-SHA256")
+    end = said(client, "oss/aliyun_v4_request", "s3/aws4_request")
+    signed = said(client, "", "SignedHeaders=host;x-amz-date;x-amz-security-token,")
+    now = datetime.now(UTC)
+    headers = {
+        "Authorization": f"{word} Credential={key}/{now:%Y%m%d}/r/{end},{signed}"
+        "Signature=00",
+        f"{client.prefix}date": f"{now:%Y%m%dT%H%M%SZ}",
+        f"{client.prefix}security-token": token,
+        f"{client.prefix}content-sha256": "UNSIGNED-PAYLOAD",
+        "Host": client.host,
+    }
+    answer = client.me.request("GET", client.path("k"), headers=headers)
+    assert text_of(answer, "Code") in (
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "InvalidSecurityToken",
+    )
+
+
+@pytest.mark.parametrize("date", ["99991231T235959Z", "00000000T000000Z", "x"])
+def test_an_impossible_date_is_refused(client, date):
+    url = client.presigned("GET", "k")
+    name = said(client, "x-oss-date", "X-Amz-Date")
+    changed = re.sub(f"{name}=[^&]*", f"{name}={date}", url)
+    assert changed != url
+    answer = client.me.request("GET", changed, headers={"Host": client.host})
+    assert answer.status == 400
 
 
 def test_an_unknown_access_key_is_refused(client):

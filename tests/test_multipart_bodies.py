@@ -37,7 +37,7 @@ from .test_multipart import buckets
 from .test_signatures import VECTORS, chain_of
 from .visitor import Visitor
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 ONE, TWO = some_bytes(1000, 1), some_bytes(1000, 2)
 UNSIGNED = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 SIGNED = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"

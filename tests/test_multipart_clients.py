@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -26,6 +28,7 @@ from .contracts.ground import LiveGround, watched_site
 from .live import LiveSite, SiteTemplates
 from .processes import ROOT
 from .rest import sha256
+from .test_nginx import snippet_for
 
 pytestmark = pytest.mark.once
 MIB = 1024 * 1024
@@ -69,7 +72,7 @@ def s3(site: LiveSite, held: dict[str, Any]) -> Iterator[Any]:
         yield client
 
 
-def s3_client(site: LiveSite, held: dict[str, Any]) -> Any:
+def s3_client(site: Any, held: dict[str, Any]) -> Any:
     return boto3.client(
         "s3",
         endpoint_url=f"{site.url}/uploads/s3",
@@ -160,6 +163,25 @@ def fetched(method: str, url: str, body: bytes | None = None) -> tuple[int, byte
             return error.code, error.read()
 
 
+def test_signatures_come_through_nginx(site, held, ground, film, make_nginx):
+    text = (ROOT / "docs" / "buckets.md").read_text()
+    (lines,) = re.findall(r"^```nginx\n(.*?)^```", text, re.M | re.S)
+    lines = lines.replace("/film-uploads/", f"/{BUCKET}/")
+    lines = lines.replace("127.0.0.1:8000", f"127.0.0.1:{site.port}")
+    front = make_nginx(snippet_for(site) + lines)
+    key = "dir//a film +&é.bin"
+    with contextlib.closing(s3_client(front, held)) as s3:
+        s3.upload_file(str(film), BUCKET, key, Config=PARTS)
+        got = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        assert sha256(got) == sha256(film.read_bytes())
+    client = aliyuns(front, held)
+    where = {"bucket": BUCKET, "key": key}
+    client.uploader(part_size=MIB).upload_file(oss.PutObjectRequest(**where), str(film))
+    assert list(ground.files().values()) == [sha256(film.read_bytes())]
+    client.delete_object(oss.DeleteObjectRequest(**where))
+    assert ground.files() == {}
+
+
 def test_boto3_is_told_in_its_words(s3):
     with pytest.raises(ClientError, match="NoSuchKey"):
         s3.get_object(Bucket=BUCKET, Key="none")
@@ -179,13 +201,7 @@ def test_boto3_is_told_in_its_words(s3):
 
 @pytest.mark.parametrize("version", ["v4", "v1"])
 def test_aliyuns_sdk_uploads_and_downloads(site, held, ground, film, tmp_path, version):
-    settings = oss.config.load_default()
-    settings.credentials_provider = oss.credentials.StaticCredentialsProvider(
-        held["AccessKeyId"], held["AccessKeySecret"], held["SecurityToken"]
-    )
-    settings.region, settings.signature_version = "local", version
-    settings.endpoint, settings.use_path_style = site.url, True
-    client = oss.Client(settings)
+    client = aliyuns(site, held, version)
     where = {"bucket": BUCKET, "key": "dir/影片 +.bin"}
     # It compares the CRC-64 of each part and of the whole with the ones it is told.
     uploader = client.uploader(part_size=5 * MIB, parallel_num=3)
@@ -200,6 +216,16 @@ def test_aliyuns_sdk_uploads_and_downloads(site, held, ground, film, tmp_path, v
     assert [one.key for page in pages for one in page.contents] == [where["key"]]
     client.delete_object(oss.DeleteObjectRequest(**where))
     assert ground.files() == {}
+
+
+def aliyuns(site: Any, held: dict[str, Any], version: str = "v4") -> oss.Client:
+    settings = oss.config.load_default()
+    settings.credentials_provider = oss.credentials.StaticCredentialsProvider(
+        held["AccessKeyId"], held["AccessKeySecret"], held["SecurityToken"]
+    )
+    settings.region, settings.signature_version = "local", version
+    settings.endpoint, settings.use_path_style = site.url, True
+    return oss.Client(settings)
 
 
 # Programs of others
@@ -238,7 +264,7 @@ def node(name: str, said: dict[str, Any]) -> str:
 
 
 def test_rclone_copies_checks_and_deletes(site, held, ground, film, tmp_path):
-    rclone = shutil.which("rclone") or str(Path(os.sys.executable).parent / "rclone")
+    rclone = shutil.which("rclone") or str(Path(sys.executable).parent / "rclone")
     settings = {
         "TYPE": "s3",
         "PROVIDER": "Other",

@@ -423,7 +423,7 @@ def test_replacements_at_once_never_mix(places):
 def test_a_swap_that_is_outrun_looks_again(places, monkeypatch):
     upload = open_upload(20, 10)
     engine.put_chunk(now(upload), 0, body(b"first data"))
-    gate = held(monkeypatch, engine.numbering, "_swap_chunk")
+    gate = held(monkeypatch, engine.numbering, "swap_chunk")
     slow = Running(engine.put_chunk, now(upload), 0, body(b"slow bytes"), replace=True)
     gate.wait()
     engine.put_chunk(now(upload), 0, body(b"quick data"), replace=True)
@@ -548,7 +548,7 @@ def test_an_end_while_chunks_arrive_leaves_nothing(places, end):
         ("_chunk_there", True),
         ("_check_whole", False),
         ("_record_chunk", False),
-        ("_advance", False),
+        ("advance", False),
     ],
 )
 def test_an_end_at_any_line_of_a_request_leaves_nothing(
@@ -561,7 +561,7 @@ def test_an_end_at_any_line_of_a_request_leaves_nothing(
     gate.wait()
     # Where the request holds a transaction, SQLite lets nobody else write.
     ending = Running(end, upload)
-    if name == "_advance":
+    if name == "advance":
         time.sleep(0.1)
     else:
         ending.result()
@@ -576,7 +576,7 @@ def test_an_end_in_the_middle_of_a_recording_leaves_nothing(places, monkeypatch,
     """The request has the row's lock; the chunk comes just before the end."""
     upload = open_upload(20, 10)
     upload_id = upload.pk
-    gate = held(monkeypatch, engine.numbering, "_advance", after=True)
+    gate = held(monkeypatch, engine.numbering, "advance", after=True)
     request = Running(engine.put_chunk, now(upload), 0, body(DATA[:10]))
     gate.wait()
     ending = Running(end, upload)

@@ -1,4 +1,4 @@
-"""Bytes first, then the row: what both doors for bytes do around the store."""
+"""Bytes first, then the row: what all doors for bytes do around the store."""
 
 from __future__ import annotations
 

@@ -47,6 +47,21 @@ class Dialect:
         said = self.codes.get(code, code)
         return said, STATUSES[said]
 
-    def digest_headers(self, digests: Mapping[str, str], whole: Any) -> dict[str, str]:
-        """Return headers that tell the digests (hexadecimal) of a part or a file."""
+    # What is told of digests; those of parts are hexadecimal, by name. ``facts`` are
+    # those of a file that are kept with its upload.
+
+    def part_headers(self, digests: Mapping[str, str]) -> dict[str, str]:
+        """Return the headers of the answer to a part."""
         return {}
+
+    def part_pairs(self, digests: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Return the elements of a part in a list."""
+        return []
+
+    def file_headers(self, facts: Mapping[str, Any], is_asked: bool) -> dict[str, str]:
+        """Return the headers of a whole file; S3's clients have to ask for them."""
+        return {}
+
+    def end_pairs(self, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return the elements of the answer to a manifest."""
+        return []

@@ -7,39 +7,27 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, repeat
 from typing import Any
-from unicodedata import category
 
 from django.http import HttpResponse
 from django.utils.cache import get_conditional_response
 from django.utils.http import http_date
 
 from ... import engine, errors, names
-from ...buckets import MAX_KEY_BYTES, Bucket
+from ...buckets import Bucket
 from ...models import Chunk, State, UploadSession
 from .. import download
-from . import bodies, checksums, documents
+from . import bodies, documents, opening
 from .documents import ListedPart, bare_etag
 from .manifest import Manifest
 from .refusals import Refusal
-from .signing import header_text
 from .views import MultipartView, etag_of, wire_text
 
 MAX_PARTS = documents.MAX_PARTS
 MAX_PAGE = 1000
 MAX_PART_SIZE = 5 * 1024**3
-MAX_METADATA = 8 * 1024
 # Seconds that a client is kept waiting for its file; most of them give up after 60.
 PATIENCE = 45.0
 WAITS = (0.02, 0.05, 0.1, 0.2, 0.5)
-# Headers of the first request that are told again with the file.
-KEPT_HEADERS = (
-    "Cache-Control",
-    "Content-Disposition",
-    "Content-Encoding",
-    "Content-Language",
-    "Expires",
-)
-_NOT_IN_KEYS = {"Cc", "Cs"}
 
 
 class ObjectView(MultipartView):
@@ -48,7 +36,7 @@ class ObjectView(MultipartView):
     def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if request.method != "OPTIONS":
-            check_key(self.key)
+            opening.check_key(self.key)
 
     def post(self, request: Any, **kwargs: Any) -> HttpResponse:
         if "uploads" in self.query:
@@ -131,18 +119,12 @@ class ObjectView(MultipartView):
         )
 
     def _part_pairs(self, part: Chunk) -> list[tuple[str, Any]]:
-        told = {
-            name.rpartition("-")[2]: value
-            for name, value in self.dialect.digest_headers(part.digests, None).items()
-        }
-        crc = told.pop(checksums.CRC64ECMA, None)
         return [
             ("PartNumber", part.number),
             ("LastModified", part.created_at),
-            ("ETag", self.dialect.quoted(part.digests["md5"])),
+            ("ETag", self.dialect.quoted(part.digests.get("md5", ""))),
             ("Size", part.size),
-            ("HashCrc64ecma", crc),
-            *((f"Checksum{name.upper()}", value) for name, value in told.items()),
+            *self.dialect.part_pairs(part.digests),
         ]
 
     def _complete(self) -> HttpResponse:
@@ -154,11 +136,6 @@ class ObjectView(MultipartView):
 
     def _completed(self, upload: UploadSession) -> HttpResponse:
         tag = self.dialect.quoted(etag_of(upload))
-        whole = upload.metadata.get("whole") if self.dialect.namespace else None
-        checksum = []
-        if whole:
-            name = f"Checksum{whole['name'].upper()}"
-            checksum = [(name, whole["value"]), ("ChecksumType", whole["type"])]
         answer = self.answer(
             "CompleteMultipartUploadResult",
             ("Location", self.request.build_absolute_uri(self.request.path)),
@@ -166,12 +143,10 @@ class ObjectView(MultipartView):
             ("Key", self.encoded(self.key)),
             *self.encoding(),
             ("ETag", tag),
-            *checksum,
+            *self.dialect.end_pairs(upload.metadata),
         )
         answer["ETag"] = tag
-        digests = upload.metadata.get("digests") or {}
-        if not self.dialect.namespace:
-            self._add_headers(answer, self.dialect.digest_headers(digests, None))
+        self._add_headers(answer, self.dialect.file_headers(upload.metadata, False))
         return answer
 
     def _abort(self) -> HttpResponse:
@@ -209,6 +184,7 @@ class ObjectView(MultipartView):
 
     def _get_object(self) -> Any:
         bucket = self.bucket("get", self.key)
+        wished = self._wished()
         found = engine.find_object(self.owner(), bucket.object_key(self.key))
         if found is None:
             raise Refusal("NoSuchKey")
@@ -226,7 +202,21 @@ class ObjectView(MultipartView):
             return self.refused(refusal, {"Content-Range": f"bytes */{size}"})
         download.harmless(response, found)
         self._describe(response, found)
+        self._add_headers(response, wished)
         return response
+
+    def _wished(self) -> dict[str, str]:
+        """Return the headers that the address asks for. Raise Refusal.
+
+        No others, least of all cookies, are for a link to choose.
+        """
+        names = (*opening.KEPT_HEADERS, "Content-Type")
+        asked = {name: self.query.get(f"response-{name.lower()}") for name in names}
+        return {
+            name: wire_text(opening.printable(value))
+            for name, value in asked.items()
+            if value is not None
+        }
 
     def _describe(self, response: Any, upload: UploadSession) -> None:
         """Tell what is known of a file, as its client has said it, or wants it."""
@@ -239,20 +229,10 @@ class ObjectView(MultipartView):
             response["Last-Modified"] = http_date(upload.completed_at.timestamp())
         if response.status_code == 200:
             # Of a part of the file these would be wrong.
-            self._add_headers(response, self._digests_of(upload))
+            is_asked = self.said_header("checksum-mode").upper() == "ENABLED"
+            self._add_headers(response, self.dialect.file_headers(facts, is_asked))
         if kind := self.dialect.object_type(facts["is_multipart"]):
             response[self.dialect.header("object-type")] = kind
-        for name, value in self.query.items():
-            if name.startswith("response-"):
-                response[name.removeprefix("response-")] = wire_text(value)
-
-    def _digests_of(self, upload: UploadSession) -> dict[str, str]:
-        facts = upload.metadata
-        if self.dialect.protocol == "oss":
-            return self.dialect.digest_headers(facts.get("digests") or {}, None)
-        if self.said_header("checksum-mode").upper() != "ENABLED":
-            return {}
-        return self.dialect.digest_headers({}, facts.get("whole"))
 
     # What these share:
 
@@ -285,12 +265,12 @@ class ObjectView(MultipartView):
         path, _, last = self.key.rstrip("/").rpartition("/")
         facts: dict[str, Any] = {
             "is_multipart": is_multipart,
-            "headers": self._kept_headers(),
-            "meta": self._metadata(),
+            "headers": opening.kept_headers(self.request.headers),
+            "meta": opening.metadata(self.request.headers, self.dialect),
             "unless_there": self._wants_new(),
         }
         if is_multipart:
-            facts |= self._checksum_facts()
+            facts |= opening.checksum_facts(self.request.headers)
         return engine.NewUpload(
             filename=names.filename(last) or "file",
             relative_path=path,
@@ -299,51 +279,6 @@ class ObjectView(MultipartView):
             metadata=facts,
             ends_when_full=False,
         )
-
-    def _checksum_facts(self) -> dict[str, str]:
-        """Return which checksum the client has chosen. Raise Refusal."""
-        name = self.request.headers.get("x-amz-checksum-algorithm", "").lower()
-        if not name:
-            return {}
-        if name not in checksums.S3_ALGORITHMS:
-            raise Refusal("InvalidRequest", f"The checksum {name} is not supported.")
-        can_be_full = checksums.ALGORITHMS[name].combine is not None
-        by_default = (
-            checksums.FULL if name == checksums.CRC64NVME else checksums.COMPOSITE
-        )
-        kind = self.request.headers.get("x-amz-checksum-type", by_default).upper()
-        fits = {checksums.FULL: can_be_full, checksums.COMPOSITE: True}
-        if not fits.get(kind) or (
-            name == checksums.CRC64NVME and kind != checksums.FULL
-        ):
-            raise Refusal("InvalidRequest", f"{name} cannot be {kind[:20]}.")
-        return {"checksum": name, "checksum_type": kind}
-
-    def _kept_headers(self) -> dict[str, str]:
-        headers = self.request.headers
-        kept = {
-            name: header_text(headers[name]) for name in KEPT_HEADERS if name in headers
-        }
-        encodings = [one.strip() for one in kept.pop("Content-Encoding", "").split(",")]
-        encodings = [one for one in encodings if one and one != "aws-chunked"]
-        if encodings:
-            kept["Content-Encoding"] = ", ".join(encodings)
-        return kept
-
-    def _metadata(self) -> dict[str, str]:
-        begin = self.dialect.header("meta-")
-        found = {
-            name.lower().removeprefix(begin): header_text(value)
-            for name, value in self.request.headers.items()
-            if name.lower().startswith(begin)
-        }
-        if sum(len(name) + len(value) for name, value in found.items()) > MAX_METADATA:
-            raise Refusal("MetadataTooLarge", "There is too much metadata.")
-        if any(
-            "\ufffd" in value or not value.isprintable() for value in found.values()
-        ):
-            raise Refusal("InvalidArgument", "Metadata must be printable text.")
-        return found
 
     def _recorded(self, upload: UploadSession, number: int) -> Chunk:
         """Record the body as a part."""
@@ -360,7 +295,7 @@ class ObjectView(MultipartView):
         """Answer with the digests of what was stored."""
         answer = HttpResponse()
         answer["ETag"] = self.dialect.quoted(part.digests["md5"])
-        self._add_headers(answer, self.dialect.digest_headers(part.digests, None))
+        self._add_headers(answer, self.dialect.part_headers(part.digests))
         return answer
 
     def _add_headers(self, answer: Any, headers: dict[str, str]) -> None:
@@ -416,16 +351,6 @@ class ObjectView(MultipartView):
             raise Refusal("NoSuchKey")
         if held and found and bare_etag(held) not in ("*", etag_of(found)):
             raise Refusal("PreconditionFailed")
-
-
-def check_key(key: str) -> None:
-    """Raise Refusal for what is no name of an object."""
-    if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
-        raise Refusal("KeyTooLongError", "The key is longer than 1023 bytes.")
-    if {".", ".."} & set(key.split("/")):
-        raise Refusal("InvalidURI", "A key must have no steps of dots.")
-    if engine.LAST in key or any(category(one) in _NOT_IN_KEYS for one in key):
-        raise Refusal("InvalidURI", "A key must have no control characters.")
 
 
 def _awaited(upload: UploadSession) -> UploadSession:

@@ -39,7 +39,13 @@ class Oss(Dialect):
     def object_type(self, is_multipart: bool) -> str | None:
         return "Multipart" if is_multipart else "Normal"
 
-    def digest_headers(self, digests: Mapping[str, str], whole: Any) -> dict[str, str]:
-        if CRC64ECMA not in digests:
-            return {}
-        return {"x-oss-hash-crc64ecma": str(int(digests[CRC64ECMA], 16))}
+    def part_headers(self, digests: Mapping[str, str]) -> dict[str, str]:
+        digits = digests.get(CRC64ECMA)
+        return {"x-oss-hash-crc64ecma": str(int(digits, 16))} if digits else {}
+
+    def part_pairs(self, digests: Mapping[str, str]) -> list[tuple[str, str]]:
+        digits = digests.get(CRC64ECMA)
+        return [("HashCrc64ecma", str(int(digits, 16)))] if digits else []
+
+    def file_headers(self, facts: Mapping[str, Any], is_asked: bool) -> dict[str, str]:
+        return self.part_headers(facts.get("digests") or {})

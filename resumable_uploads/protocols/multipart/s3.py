@@ -22,12 +22,30 @@ class S3(Dialect):
     unless_there = ("if-none-match", "*")
     read = staticmethod(aws.read)
 
-    def digest_headers(self, digests: Mapping[str, str], whole: Any) -> dict[str, str]:
-        if whole:
-            kind, name, value = whole["type"], whole["name"], whole["value"]
-            return {f"x-amz-checksum-{name}": value, "x-amz-checksum-type": kind}
+    def part_headers(self, digests: Mapping[str, str]) -> dict[str, str]:
         return {
             f"x-amz-checksum-{name}": encoded(digests[name])
             for name in S3_ALGORITHMS
             if name in digests
         }
+
+    def part_pairs(self, digests: Mapping[str, str]) -> list[tuple[str, str]]:
+        return [
+            (f"Checksum{name.upper()}", encoded(digests[name]))
+            for name in S3_ALGORITHMS
+            if name in digests
+        ]
+
+    def file_headers(self, facts: Mapping[str, Any], is_asked: bool) -> dict[str, str]:
+        whole = facts.get("whole")
+        if not (whole and is_asked):
+            return {}
+        return {
+            f"x-amz-checksum-{whole['name']}": whole["value"],
+            "x-amz-checksum-type": whole["type"],
+        }
+
+    def end_pairs(self, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+        whole = facts["whole"]
+        name = f"Checksum{whole['name'].upper()}"
+        return [(name, whole["value"]), ("ChecksumType", whole["type"])]

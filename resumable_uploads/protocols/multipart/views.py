@@ -36,6 +36,12 @@ _WORDS = """
     versioning versions vod website worm x-oss-process
 """
 _UNSUPPORTED = frozenset(_WORDS.split())
+# Headers, without the vendor's prefix, that nobody may believe to be heeded.
+_UNSUPPORTED_HEADERS = (
+    "callback",
+    "copy-source",
+    "server-side-encryption-customer-algorithm",
+)
 
 
 class MultipartView(ForeignView):
@@ -126,8 +132,10 @@ class MultipartView(ForeignView):
             return
         self.access_query = self.access.signature.request.query
         asked = set(self.query) & _UNSUPPORTED
-        if asked or self.said_header("copy-source"):
+        if asked or any(map(self.said_header, _UNSUPPORTED_HEADERS)):
             raise Refusal("NotImplemented")
+        if not all(map(_is_text, self.query.values())):
+            raise Refusal("InvalidArgument", "A parameter is no text.")
 
     def _check_csrf(self, request: Any) -> None:
         """Nothing that a browser sends by itself lets anybody in here."""
@@ -208,9 +216,15 @@ class MultipartView(ForeignView):
         return response
 
 
+def _is_text(value: str) -> bool:
+    """Tell whether a database could have it: no NUL, nothing but proper UTF-8."""
+    return not any(one == "\0" or "\ud800" <= one <= "\udfff" for one in value)
+
+
 def etag_of(upload: UploadSession) -> str:
     """Return the ETag of a finished file, in lower case and without quotes."""
-    return str(upload.metadata["etag"])
+    # Its owner may have completed it by another protocol.
+    return str(upload.metadata.get("etag") or upload.checksum.rpartition(":")[2])
 
 
 def wire_text(value: str) -> str:

@@ -19,6 +19,8 @@ from urllib.parse import quote, unquote
 MAX_SKEW = timedelta(minutes=15)
 # For how long a URL may be signed.
 MAX_VALIDITY = 7 * 24 * 60 * 60
+# A validity has to be added to a date.
+MAX_YEAR = 9000
 UNSIGNED = "UNSIGNED-PAYLOAD"
 
 
@@ -134,9 +136,12 @@ def _unquoted(text: str) -> str:
 def iso_moment(text: str) -> datetime:
     """Return the moment that ``20261121T080000Z`` means. Raise Malformed."""
     try:
-        return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        found = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
         raise Malformed("The date is malformed.") from None
+    if found.year > MAX_YEAR:
+        raise Malformed("The date is too far off.")
+    return found
 
 
 def validity(text: str | None) -> timedelta:
