@@ -38,7 +38,7 @@ help:
 # --- Serving ------------------------------------------------------------------------
 
 run: $(VENV)/.run
-	@command -v npm >/dev/null && $(MAKE) --no-print-directory $(CLIENTS) \
+	@command -v npm >/dev/null && $(MAKE) --no-print-directory $(SHOWN) \
 		|| echo "npm is missing: the demo does without the pages of other clients."
 	@$(BIN)/python -m project.prepare
 	@echo "Serving on http://127.0.0.1:$(PORT)/  -  Ctrl-C stops"
@@ -132,8 +132,10 @@ browser:
 	@command -v chromium >/dev/null || [ -n "$$CHROMIUM" ] \
 		|| { $(call install,chromium); } || { $(call missing,chromium); }
 
-# The clients of others, which the demo shows and the tests drive, come from npm.
-CLIENTS := node_modules/.package-lock.json
+# The clients of others, which the demo shows and the tests drive, come from npm; what
+# only the tests need as well.
+SHOWN := node_modules/.package-lock.json
+CLIENTS := node_modules/.with-those-for-tests
 TSC := node_modules/.bin/tsc
 
 clients: npm
@@ -142,6 +144,11 @@ clients: npm
 $(CLIENTS): package.json package-lock.json
 	@echo "Installing the clients of others ..."
 	@npm ci --no-audit --no-fund --silent || $(NO_PACKAGES)
+	@touch $@
+
+$(SHOWN): package.json package-lock.json
+	@echo "Installing the clients of others ..."
+	@npm ci --omit=dev --no-audit --no-fund --silent || $(NO_PACKAGES)
 	@touch $@
 
 npm: node
