@@ -5,12 +5,11 @@ from __future__ import annotations
 from django.db import transaction
 from django.utils import timezone
 
-from .. import errors
+from .. import errors, runner
 from ..models import UploadSession
 from ..policies import policy_of
 from .quotas import check_quota, owner_of_upload
-from .rows import check_receiving, end_if_full, receiving, refreshed, slid
-from .writing import nudge_if_full
+from .rows import ENDED, check_receiving, receiving, refreshed, slid
 
 
 def declare_length(upload: UploadSession, length: int) -> UploadSession:
@@ -27,9 +26,9 @@ def declare_length(upload: UploadSession, length: int) -> UploadSession:
         if unknown.update(length=length, active_at=now, **slid(upload, now)):
             # It counts with its length from here on.
             check_quota(upload, policy, owner, 0)
-            upload.length = length
-            end_if_full(upload, refreshed(upload))
-            nudge_if_full(upload)
+            is_last = receiving(upload).filter(ends_when_full=True, received=length)
+            if is_last.update(**ENDED):
+                runner.nudge(runner.ASSEMBLE, upload.pk)
         else:
             _check_known(refreshed(upload), length)
     return refreshed(upload)
