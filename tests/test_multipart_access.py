@@ -32,7 +32,7 @@ from .rest import change, policies, some_bytes
 from .test_multipart import ONE, TWO, buckets, said
 from .visitor import Visitor
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 KINDS = [OssClient, S3Client]
 
 
