@@ -17,7 +17,7 @@ from .making import ScriptedSource
 from .rest import finished, sha256, some_bytes, staged
 from .visitor import Visitor
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 DATA = some_bytes(100_000)
 

@@ -40,7 +40,8 @@ from .rows import page_of
 from .visitor import Visitor
 
 # Files are made while their clients wait, so commits have to be real ones.
-pytestmark = pytest.mark.django_db(transaction=True)
+# PostgreSQL is asked by the tests of contracts, lists and races.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 KINDS = [OssClient, S3Client]
 NAMES = ["oss", "s3"]
 ONE, TWO, THREE = (some_bytes(1000, seed) for seed in (1, 2, 3))

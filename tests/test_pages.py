@@ -19,7 +19,7 @@ urlpatterns = [
     path("bundled/", UploadPage.as_view()),
     path("members/", UploadPage.as_view(policy="members")),
 ]
-pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
+pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__), pytest.mark.once]
 
 
 def opened(owner, filename="film.bin", size=10):

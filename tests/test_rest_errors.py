@@ -25,7 +25,7 @@ from .rest import (
 )
 from .visitor import Visitor
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 DATA = b"0123456789"
 SECRET = "/srv/secret/place"

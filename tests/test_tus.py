@@ -25,7 +25,8 @@ from .rest import change, finished, nobody, policies, sha256, some_bytes, staged
 from .tus import checksum, create, cut, head, metadata, offset_of, patch, post
 from .visitor import Visitor
 
-pytestmark = pytest.mark.django_db
+# PostgreSQL is asked by the tests of contracts and races.
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 DATA = some_bytes(5000)
 NOWHERE = f"{tus.URL}00000000-0000-4000-8000-000000000000"

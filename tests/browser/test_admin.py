@@ -19,13 +19,16 @@ PHONE = {"width": 390, "height": 844}
 
 @pytest.fixture(scope="module")
 def admin_site(site):
-    """A site with an upload of 100 chunks, 40 of them there, and a finished one."""
+    """A site with uploads: 40 of 100 chunks, none at all, cancelled, and finished."""
     site.make_user("root", admin=True)
     with Client(site.url) as client:
         new = {"filename": "holiday.mov", "size": 1000, "chunk_size": 10}
         upload = client.post("/uploads/", new).json()
         for number in range(0, 80, 2):
             client.put(f"{upload['url']}chunks/{number}/", b"0123456789")
+        client.post("/uploads/", new | {"filename": "regret.mov"})
+        gone = client.post("/uploads/", new | {"filename": "gone.mov"}).json()
+        client.delete(gone["url"])
         done = client.post("/uploads/", {"filename": "done.txt", "size": 4}).json()
         client.put(f"{done['url']}chunks/0/", b"done")
     return site
@@ -59,7 +62,7 @@ def test_the_picture_of_chunks_is_drawn_in_colours_of_light_and_dark(admin):
 
 
 def test_an_upload_is_cancelled_by_buttons(admin):
-    admin.click("text=holiday.mov")
+    admin.click("text=regret.mov")
     admin.click("button:has-text('Cancel')")
     expect(admin.locator("#content")).to_contain_text("they cannot be resumed")
     admin.click("text=No, take me back")

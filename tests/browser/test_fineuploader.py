@@ -136,7 +136,7 @@ class FineContract(ClientContract):
         assert desk.line.sent() >= 2 * SIZE
 
     def forget_tombstone(self, ground):
-        ground._sql(
+        ground.site.sql(
             "DELETE FROM resumable_uploads_uploadsession WHERE state=?", "cancelled"
         )
 
@@ -185,8 +185,8 @@ class TestFineUploader(FineContract):
         ground.expire(upload["id"])
         if is_purged:
             row = upload["id"].replace("-", "")
-            ground._sql(f"DELETE FROM {CHUNKS} WHERE upload_id=?", row)
-            ground._sql(f"DELETE FROM {TABLE} WHERE id=?", row)
+            ground.site.sql(f"DELETE FROM {CHUNKS} WHERE upload_id=?", row)
+            ground.site.sql(f"DELETE FROM {TABLE} WHERE id=?", row)
         desk.line.pace = None
         desk.open()
         (record,) = desk.resumable()
