@@ -5,10 +5,21 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
+import pytest
+
+from resumable_uploads.protocols import resumablejs
+
 from .client import OCTETS, Answer
 from .contracts.ground import InProcess, Live
 from .contracts.protocol import Driver, File, ProtocolContract, Request, must
 from .foreign import Fine, Rest, Resumable, flow, post_form, simple
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Let nobody wait for a first chunk that does not come."""
+    monkeypatch.setattr(resumablejs, "FIRST_CHUNK_TAKES", 0.05)
+    monkeypatch.setattr(resumablejs, "LOOK_EVERY", 0.01)
 
 
 class ForeignDriver(Driver):
