@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from resumable_uploads import assembly, engine, errors
+from resumable_uploads.engine import objects as engine_objects
 from resumable_uploads.engine import parts as engine_parts
 from resumable_uploads.models import Chunk, State, UploadSession
 
@@ -191,6 +192,18 @@ def test_of_files_of_one_key_the_last_one_stays():
     assert reader.request("PUT", "k", OLD).status == 200
     assert list(finished().values()) == [sha256(OLD)]
     assert reader.request("GET", "k").body == OLD
+
+
+def test_a_file_completed_while_older_ones_are_dropped_stays(monkeypatch):
+    first, second = clients(2)
+    hold = gate(monkeypatch, engine_objects, "find_object", after=True)
+    before = Running(first.request, "PUT", "k", OLD)
+    hold.wait()
+    assert second.request("PUT", "k", NEW).status == 200
+    hold.open()
+    assert before.result().status == 200
+    assert second.request("GET", "k").body == NEW
+    assert list(finished().values()) == [sha256(NEW)]
 
 
 # Where parts lie

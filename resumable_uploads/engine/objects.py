@@ -30,13 +30,19 @@ def delete_object(owner: Owner, object_key: str) -> None:
 
 
 def supersede(upload: UploadSession) -> None:
-    """Delete the files whose key a file that was completed later has. Repeatable."""
-    if not upload.object_key:
+    """Delete the files whose key a file that was completed later has. Repeatable.
+
+    Another one may be completed meanwhile. It is newer than the newest one seen here,
+    so neither of the two is in the way of the other's stay.
+    """
+    owner, key = Owner(upload.owner), upload.object_key
+    newest = find_object(owner, key) if key else None
+    if newest is None:
         return
-    newest = find_object(Owner(upload.owner), upload.object_key)
-    for other in _versions(Owner(upload.owner), upload.object_key):
-        if newest and other.pk != newest.pk:
-            _drop(other)
+    same_moment = Q(completed_at=newest.completed_at, pk__lt=newest.pk)
+    older = Q(completed_at__lt=newest.completed_at) | same_moment
+    for other in _versions(owner, key).filter(older):
+        _drop(other)
 
 
 def is_being_made(owner: Owner, object_key: str, but: UploadSession) -> bool:
