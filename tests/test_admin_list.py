@@ -173,6 +173,26 @@ def test_the_whole_table_is_neither_counted_nor_searched_for_choices(
             assert "LIMIT" in asked["sql"] or " IN (" in asked["sql"]
 
 
+@pytest.mark.only_on("sqlite")  # It says so in words, also where the table is empty.
+@pytest.mark.parametrize("state", ["", "state__exact=complete"])
+@pytest.mark.parametrize("when", ["", "created_at__gte=2026-01-01 00:00:00Z"])
+@pytest.mark.parametrize(
+    "more", ["", "protocol=tus&policy=default", "q=film", "q=anna"]
+)
+def test_what_is_listed_is_found_without_reading_rows(
+    admin_client, anna, state, when, more
+):
+    with CaptureQueriesContext(connection) as queries:
+        admin_client.get(f"{LIST}?{state}&{when}&{more}")
+    (keys,) = [one["sql"] for one in queries if "10001" in one["sql"]]
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN QUERY PLAN " + keys.replace("%", "%%"), [])
+        steps = [step for *_, step in cursor.fetchall()]
+    read = [step for step in steps if "uploads_uploadsession" in step]
+    assert read
+    assert all("COVERING INDEX" in step for step in read), steps
+
+
 def test_pages_hold_every_upload_once_newest_first(admin_client):
     began = timezone.now()
     for number in range(120):
