@@ -27,7 +27,7 @@ from .owners import Owner
 
 # What somebody may be allowed to do.
 ACTIONS = ("put", "get", "list", "delete", "abort")
-_SALT = "resumable_uploads.credentials"
+SALT = "resumable_uploads.credentials"
 # A request that was signed in time may be late.
 GRACE = timedelta(minutes=1)
 # How exactly the last use of an access key is known.
@@ -111,7 +111,7 @@ def issue(
         "i": now.timestamp(),
         "e": int(expires_at.timestamp()),
     }
-    token = signing.dumps(claims, salt=_SALT, compress=True)
+    token = signing.dumps(claims, salt=SALT, compress=True)
     secret = _derived(settings.SECRET_KEY, token)
     return Credentials(access_key_id, secret, token, expires_at)
 
@@ -127,7 +127,7 @@ class _Temporary(Held):
     def __init__(self, access_key_id: str, token: str) -> None:
         for key in _secret_keys():
             try:
-                claims = signing.loads(token, key=key, salt=_SALT, fallback_keys=[])
+                claims = signing.loads(token, key=key, salt=SALT, fallback_keys=[])
             except signing.BadSignature:
                 continue
             if not constant_time_compare(claims["k"], access_key_id):
@@ -221,7 +221,7 @@ def look_up(access_key_id: str, token: str) -> Held:
 
 
 def _derived(secret_key: str | bytes, text: str) -> str:
-    digest = salted_hmac(_SALT, text, secret=secret_key, algorithm="sha256").digest()
+    digest = salted_hmac(SALT, text, secret=secret_key, algorithm="sha256").digest()
     return base64.urlsafe_b64encode(digest[:30]).decode()
 
 

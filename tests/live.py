@@ -19,6 +19,7 @@ from .services import PostgreSQL
 
 # What may come in from the environment of the tests: nothing that changes the site.
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+SECRET_KEY = "the same over restarts"
 
 
 class LiveSite:
@@ -47,7 +48,7 @@ class LiveSite:
         self.env |= {
             "DATA_DIR": str(data_dir),
             "PORT": str(self.port),
-            "SECRET_KEY": "the same over restarts",
+            "SECRET_KEY": SECRET_KEY,
             "PYTHONPATH": os.pathsep.join([str(processes.ROOT), str(data_dir)]),
             "GRACEFUL_TIMEOUT": "3",
         }

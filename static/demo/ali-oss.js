@@ -48,8 +48,12 @@ class Upload {
     else localStorage.removeItem(this.saved);
   }
 
+  get isWaiting() {
+    return this.row.item.dataset.state === "waiting";
+  }
+
   get isOver() {
-    return !["paused", "failed"].includes(this.row.item.dataset.state);
+    return !["waiting", "paused", "failed"].includes(this.row.item.dataset.state);
   }
 
   pause() {
@@ -98,7 +102,6 @@ function add(files) {
   for (const file of files) {
     const upload = new Upload(file);
     uploads.add(upload);
-    upload.run();
   }
 }
 
@@ -110,6 +113,9 @@ element("drop").addEventListener("dragover", (event) => event.preventDefault());
 element("drop").addEventListener("drop", (event) => {
   event.preventDefault();
   add(event.dataTransfer.files);
+});
+element("submit").addEventListener("click", () => {
+  for (const upload of uploads) if (upload.isWaiting) upload.run();
 });
 element("pause").addEventListener("click", () => {
   for (const upload of uploads) upload.pause();

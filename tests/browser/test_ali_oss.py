@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from django.core import signing
+from django.test import override_settings
+from playwright.sync_api import Page, Route
 
 from project.clients import CLIENTS
+from resumable_uploads import credentials
+from resumable_uploads.owners import Owner
 from tests.contracts.ground import LiveGround, watched_site
-from tests.live import LiveSite, SiteTemplates
+from tests.live import SECRET_KEY, LiveSite, SiteTemplates
 
 from .clients import ClientDesk, made
 from .line import Line, Sent
@@ -21,11 +26,15 @@ from .line import Line, Sent
 pytestmark = pytest.mark.once
 PART = 102_400
 SIZE = 12 * PART + 1000
-PACE = 3 * SIZE
+PACE = SIZE
 
 
 class OssDesk(ClientDesk):
     """The demo page, where parts are what counts."""
+
+    def choose(self, *paths: Path) -> None:
+        super().choose(*paths)
+        self.page.get_by_role("button", name="Upload", exact=True).click()
 
     def parts(self, *statuses: int) -> list[int]:
         """Return the numbers of the parts that were answered so, as they came."""
@@ -184,6 +193,40 @@ def test_credentials_that_were_taken_back_are_replaced(desk, ground, film):
     desk.retry("film.bin")
     desk.wait("film.bin", "complete")
     desk.check_stored(ground, film)
+
+
+def test_credentials_that_expire_in_the_middle_are_replaced(desk, ground, film):
+    desk.page.route("**/uploads/sts/", give_out_for_four_seconds, times=1)
+    desk.line.pace = SIZE // 12
+    desk.choose(film)
+    desk.wait("film.bin", "failed")
+    assert "expired" in desk.text("film.bin")
+    there = len(desk.parts(200))
+    assert 0 < there < 13
+    assert 403 in [one.status for one in desk.line.requests if is_part(one)]
+    desk.line.pace = None
+    desk.retry("film.bin")
+    desk.wait("film.bin", "complete")
+    desk.check_stored(ground, film)
+    assert len(desk.parts(200)) <= 13 + 3
+
+
+def give_out_for_four_seconds(route: Route) -> None:
+    """Answer as the site does, but with credentials that expire much sooner."""
+    answer = route.fetch()
+    given = answer.json()
+    with override_settings(SECRET_KEY=SECRET_KEY):
+        claims = signing.loads(given["SecurityToken"], salt=credentials.SALT)
+        lasts = timedelta(seconds=4) - credentials.GRACE
+        short = credentials.issue(Owner(claims["o"]), given["bucket"], lasts=lasts)
+    text = answer.text()
+    for name, value in (
+        ("AccessKeyId", short.access_key_id),
+        ("AccessKeySecret", short.secret),
+        ("SecurityToken", short.token),
+    ):
+        text = text.replace(given[name], value)
+    route.fulfill(response=answer, body=text)
 
 
 def test_an_upload_that_has_expired_begins_again(desk, ground, film):
