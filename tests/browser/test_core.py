@@ -193,6 +193,21 @@ SCENARIOS = {
         return asked.slice(0, 2);""",
         [False, True],
     ),
+    "smaller chunks after repeated failure": (
+        """const {UploadError} = await import(
+            '/static/resumable_uploads/failures.js');
+        const real = window.setTimeout;
+        window.setTimeout = (call, ms, ...rest) => real(call, ms / 100, ...rest);
+        sent.answer = ({body}) => {
+            if (body?.size > 300_000) throw new UploadError('network');
+        };
+        const uploader = make({chunkSize: 1024 * 1024});
+        const [upload] = uploader.add([file(1_500_000, 'a')]);
+        await ended(upload, 'failed');
+        window.setTimeout = real;
+        return [upload.state, upload.server.chunk_size];""",
+        ["complete", 256 * 1024],
+    ),
     "states": (
         """const uploader = make({});
         const states = [];
