@@ -84,12 +84,14 @@ def test_a_file_is_downloaded(admin):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_in_what_the_app_adds(admin, scheme):
+def test_axe_finds_nothing_that_is_not_django_s_own(admin, scheme):
     admin.emulate_media(color_scheme=scheme)
-    assert violations(admin, "#changelist-form") == []
+    # The label of the search box is a picture, on every page of any Django admin.
+    django_s = "label-title-only: <input"
+    assert [one for one in violations(admin) if not one.startswith(django_s)] == []
     admin.click("text=holiday.mov")
     expect(admin.locator("svg.upload-throughput rect").first).to_be_attached()
-    assert violations(admin, "#content-main") == []
+    assert violations(admin) == []
 
 
 def test_nothing_runs_over_the_edge_of_a_phone(admin):
