@@ -229,7 +229,9 @@ def test_turning_pages_ends_somewhere_and_the_list_says_so(admin_client, monkeyp
 def test_filters_offer_what_the_site_serves(admin_client, settings):
     use(settings, POLICIES={"default": {}, "videos": {"max_size": 5}})
     page = admin_client.get(LIST).content.decode()
-    assert '?protocol=rest"' in page
+    for protocol in ("rest", "tus", "ietf", "byteoffset", "oss", "s3"):
+        assert f'?protocol={protocol}"' in page
+    assert "?protocol=sts" not in page
     assert '?policy=videos"' in page
     assert '?state__exact=failed"' in page
 

@@ -6,7 +6,6 @@ Nothing here counts or sorts the whole table.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 from django.contrib import admin
@@ -19,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..conf import setting
 from ..models import UploadSession
-from ..protocols.base import UploadView
+from ..protocols.base import spoken
 
 Uploads = QuerySet[UploadSession]
 
@@ -75,8 +74,7 @@ class ProtocolFilter(admin.SimpleListFilter):
     parameter_name = "protocol"
 
     def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        names = {view.protocol for view in _subclasses(UploadView)} - {""}
-        return [(name, name) for name in sorted(names)]
+        return [(name, name) for name in sorted(spoken)]
 
     def queryset(self, request: Any, queryset: Uploads) -> Uploads:
         return queryset.filter(protocol=self.value()) if self.value() else queryset
@@ -93,12 +91,6 @@ class PolicyFilter(admin.SimpleListFilter):
 
     def queryset(self, request: Any, queryset: Uploads) -> Uploads:
         return queryset.filter(policy=self.value()) if self.value() else queryset
-
-
-def _subclasses(view: type[UploadView]) -> Iterator[type[UploadView]]:
-    for subclass in view.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)
 
 
 def search(uploads: Uploads, term: str) -> Uploads:

@@ -38,13 +38,29 @@ DRAIN_SECONDS = 5.0
 RETRY_AFTER = 2
 
 
-class UploadView(APIView):
-    """A view on uploads, with the project's authentication, permissions, throttles."""
+# The words for the protocols that the site has loaded.
+spoken: set[str] = set()
+
+
+class Speaker:
+    """What speaks a protocol; to define a subclass is to have the site speak it."""
 
     # Subclass implementation:
 
     # The word in UploadSession.protocol.
     protocol = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.protocol:
+            spoken.add(cls.protocol)
+
+
+class UploadView(Speaker, APIView):
+    """A view on uploads, with the project's authentication, permissions, throttles."""
+
+    # Subclass implementation:
+
     # Which status says what. Subclasses add theirs: UploadView.status_codes | {...}
     status_codes: Mapping[type[errors.UploadError], int] = {
         errors.Invalid: 400,

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..base import Speaker
 from .refusals import STATUSES
 from .signing import Request, Signature
 
 
-class Dialect:
+class Dialect(Speaker):
     """A vendor's words for what is the same."""
 
-    # The word in UploadSession.protocol.
-    protocol = ""
     # What the vendor's own headers begin with.
     prefix = ""
     namespace = ""

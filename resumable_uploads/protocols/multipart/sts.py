@@ -35,7 +35,6 @@ class _Wish(serializers.Serializer):
 class CredentialsView(UploadView):
     """Give out temporary credentials, and take all of one's own back."""
 
-    protocol = "sts"
     renderer_classes = (JSONRenderer,)
     schema: Any = None
     status_codes = UploadView.status_codes
