@@ -15,12 +15,11 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from . import body, engine, errors, signals
+from . import body, engine, errors, hooks
 from .conf import seconds, setting
 from .models import Chunk, State, UploadSession
 from .policies import UploadPolicy, get_policy, policy_of
@@ -147,13 +146,9 @@ def _looked_at(
 ) -> str:
     """Have the whole file judged; return the checksum to keep. Raise Rejected."""
     checksum = _check_declared(upload, policy, whole, checksum)
-    if type(policy).validate is UploadPolicy.validate:
-        return checksum
-    with whole.open() as file:
-        try:
-            policy.validate(upload, file)
-        except ValidationError as error:
-            raise errors.Rejected(" ".join(error.messages)) from error
+    if hooks.wants_file(policy):
+        with whole.open() as file:
+            hooks.pre_finish(upload, policy, file)
     return checksum
 
 
@@ -239,7 +234,7 @@ def _note_failure(upload: UploadSession, error: Exception) -> bool:
         log.error("Upload %s could not be assembled", upload.pk, exc_info=error)
     if noted and exhausted:
         upload = UploadSession.objects.get(pk=upload.pk)
-        signals.send_after_commit(signals.upload_failed, upload)
+        hooks.tell(hooks.FAILED, upload)
     return bool(noted)
 
 

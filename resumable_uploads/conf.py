@@ -36,6 +36,8 @@ DEFAULTS: dict[str, Any] = {
     "STALL_TIMEOUT": timedelta(seconds=30),
     # How long an append may pause before what came is recorded.
     "IDLE_FLUSH": timedelta(seconds=1),
+    # How often those who want to know hear how far an upload is.
+    "PROGRESS_EVERY": timedelta(seconds=1),
     # How many chunks clients are advised to send at once.
     "PARALLEL": 3,
     # Who assembles and purges: "inline", "celery", or the dotted path of a callable.

@@ -11,18 +11,20 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.dispatch import Signal
 from django.template import engines
 
-from resumable_uploads import checks, conf, errors, policies
+from resumable_uploads import checks, conf, engine, errors, hooks, policies, signals
 from resumable_uploads.forms import receive
 from resumable_uploads.owners import Owner, owner_of
 
-from . import processes
+from . import making, processes
 from .client import Client
 from .live import CeleryWorker, LiveSite, clean_environment
 
@@ -193,6 +195,54 @@ def test_the_documented_scanner_heeds_the_answer(
     else:
         with pytest.raises(expected):
             policy.validate(None, None)
+
+
+# --- Hooks --------------------------------------------------------------------------
+
+HOOKS = ROOT / "docs" / "hooks.md"
+
+
+def test_every_hook_is_in_the_table():
+    table = HOOKS.read_text()
+    named = {name for name, value in vars(signals).items() if isinstance(value, Signal)}
+    assert {name for name in named if f"`{name}`" not in table} == set()
+    methods = {"pre_create", "progress", "validate", "post_create", "post_finish"}
+    assert set(re.findall(r"\| `(\w+)\(", table)) == {*methods, "post_terminate"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_documented_hooks_do_what_they_say(settings, django_user_model, capsys):
+    module: dict[str, object] = {"__name__": "studio.policies"}
+    exec(named_block(HOOKS, "studio/policies.py"), module)
+    settings.RESUMABLE_UPLOADS = settings.RESUMABLE_UPLOADS | {
+        "POLICIES": {"films": {"class": module["Films"]}},
+        "PROGRESS_EVERY": timedelta(microseconds=1),
+    }
+    jane = django_user_model.objects.create_user("jane")
+    owner, film = Owner(f"user:{jane.pk}", jane), bytes(4) + b"ftypmp42" + bytes(99)
+    with pytest.raises(errors.Rejected) as refusal:
+        making.sent(film, owner=owner, policy="films")
+    assert refusal.value.status == 402
+    jane.is_superuser = True
+    upload = making.sent(film, owner=owner, policy="films")
+    assert (upload.filename, upload.state) == ("jane-film.mp4", "complete")
+    assert upload.metadata == {"title": "film.mp4"}
+    assert making.sent(bytes(99), owner=owner, policy="films").state == "rejected"
+    receivers: dict[str, Any] = {}
+    exec(named_block(HOOKS, "studio/receivers.py"), receivers)
+    try:
+        with pytest.raises(errors.Rejected, match="stay at home"):
+            making.sent(film, owner=owner, policy="films", filename="Secret.mp4")
+        upload = making.open_upload(9, owner=owner, policy="films")
+        jane.is_active = False
+        jane.save()
+        hooks._clock.is_due(upload.pk, 0)
+        with pytest.raises(errors.Stopped, match="was closed"):
+            engine.append(making.now(upload), 0, making.body(bytes(9)))
+        assert "jane-film.mp4 9 of 9" in capsys.readouterr().out
+    finally:
+        signals.upload_pre_create.disconnect(receivers["no_secrets"])
+        signals.upload_progress.disconnect(receivers["show"])
 
 
 # --- Environment and servers --------------------------------------------------------

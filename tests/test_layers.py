@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "resumable_uploads"
 LAYERS = [
     {"errors", "conf", "signals", "owners", "names", "schedule", "texts", "lookups"},
     {"body", "sources", "models", "stores"},
-    {"policies", "engine", "runner", "buckets", "credentials"},
+    {"policies", "hooks", "engine", "runner", "buckets", "credentials"},
     {"assembly", "retention"},
     {"inline", "tasks", "admin", "checks", "management", "protocols"}
     | {"forms", "rendering", "urls", "pages", "templatetags"},

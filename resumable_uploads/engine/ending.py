@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import Case, CharField, F, Q, QuerySet, Value, When
 from django.utils import timezone
 
-from .. import errors, signals
+from .. import errors, hooks
 from ..conf import setting
 from ..models import OPEN_STATES, Chunk, State, UploadSession
 from ..stores import Store, store_for
@@ -97,11 +97,18 @@ def reject(upload: UploadSession, lease: str, error: errors.UploadError) -> None
         settle([upload.pk])
 
 
-_SIGNALS = {
-    State.COMPLETE: signals.upload_completed,
-    State.CANCELLED: signals.upload_cancelled,
-    State.EXPIRED: signals.upload_expired,
-    State.REJECTED: signals.upload_failed,
+def stop(upload: UploadSession, error: errors.UploadError) -> None:
+    """End an upload that was refused while it was being sent."""
+    rows = UploadSession.objects.filter(pk=upload.pk, state=State.RECEIVING)
+    if _end(rows, State.REJECTED, error_code=error.code, error=error.message):
+        settle([upload.pk])
+
+
+_EVENTS = {
+    State.COMPLETE: hooks.COMPLETED,
+    State.CANCELLED: hooks.CANCELLED,
+    State.EXPIRED: hooks.EXPIRED,
+    State.REJECTED: hooks.FAILED,
 }
 
 
@@ -119,7 +126,7 @@ def settle(upload_ids: Iterable[uuid.UUID]) -> int:
     ]
     Chunk.objects.filter(upload__in=done).delete()
     for upload in mine.filter(pk__in=done):
-        signals.send_after_commit(_SIGNALS[State(upload.state)], upload)
+        hooks.tell(_EVENTS[State(upload.state)], upload)
     # What is gone has no file any more, and its name may one day be another one's.
     kept = Case(
         When(state=State.COMPLETE, then=F("file")),
@@ -137,7 +144,7 @@ def _taken_to_settle(upload_ids: list[uuid.UUID]) -> QuerySet[UploadSession]:
     """
     token, now = new_lease(), timezone.now()
     rows = UploadSession.objects.filter(
-        pk__in=upload_ids, settled=False, state__in=_SIGNALS
+        pk__in=upload_ids, settled=False, state__in=_EVENTS
     )
     free = Q(lease="") | Q(active_at__lt=now - SETTLING_TAKES)
     rows.filter(free).update(lease=token, active_at=now)

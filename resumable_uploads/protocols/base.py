@@ -220,6 +220,8 @@ class UploadView(APIView):
         return answer
 
     def _status_of(self, error: errors.UploadError) -> int:
+        if isinstance(error, errors.Rejected) and error.status:
+            return error.status
         kinds = type(error).__mro__
         return next(
             self.status_codes[kind] for kind in kinds if kind in self.status_codes

@@ -115,6 +115,7 @@ NAMES = {
     errors.ShuttingDown.code: "ERR_SERVER_SHUTDOWN",
     errors.Incomplete.code: "ERR_UPLOAD_NOT_FINISHED",
     errors.Rejected.code: "ERR_UPLOAD_REJECTED",
+    errors.Stopped.code: "ERR_UPLOAD_STOPPED",
     Locked.code: "ERR_UPLOAD_LOCKED",
     OriginNotAllowed.code: "ERR_ORIGIN_NOT_ALLOWED",
     "server_error": "ERR_INTERNAL_SERVER_ERROR",
@@ -414,6 +415,7 @@ def _new_upload(
         content_type=metadata.content_type,
         relative_path=metadata.folder,
         metadata=kept,
+        reserved=(tus_metadata.HEADERS,),
     )
 
 
