@@ -120,6 +120,8 @@ NAMES = {
     OriginNotAllowed.code: "ERR_ORIGIN_NOT_ALLOWED",
     "server_error": "ERR_INTERNAL_SERVER_ERROR",
 }
+# For a stall, which has the code of a cut.
+READ_TIMEOUT = "ERR_READ_TIMEOUT"
 
 
 class PlainRenderer(BaseRenderer):
@@ -162,7 +164,7 @@ class TusView(AppendingView):
     def refusal(self, code: str, detail: str, facts: dict[str, Any]) -> str:
         name = NAMES.get(code, f"ERR_{code.upper()}")
         if isinstance(self.refused, errors.Stalled):
-            name = "ERR_READ_TIMEOUT"
+            name = READ_TIMEOUT
         return f"{name}: {detail}\n"
 
     def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:
