@@ -19,7 +19,7 @@ from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from . import body, engine, errors, hooks
+from . import body, engine, errors, hooks, outbox
 from .conf import seconds, setting
 from .models import Chunk, State, UploadSession
 from .policies import UploadPolicy, get_policy, policy_of
@@ -205,8 +205,16 @@ def _complete(upload: UploadSession, name: str, checksum: str) -> None:
             error_code="",
             settled=False,
         )
+        if completed:
+            _note(hooks.COMPLETED, upload)
     if not completed:
         raise LeaseLost
+
+
+def _note(event: str, upload: UploadSession) -> None:
+    """Have it told by webhooks what this transaction does to an upload."""
+    if outbox.wanted(event):
+        outbox.note(event, [engine.refreshed(upload)])
 
 
 def _take_back(upload: UploadSession, store: Store, name: str) -> None:
@@ -221,15 +229,18 @@ def _note_failure(upload: UploadSession, error: Exception) -> bool:
     """Write down why an assembly has failed, if it was still its upload's."""
     now = timezone.now()
     exhausted = upload.attempts >= setting("ASSEMBLY_ATTEMPTS")
-    noted = _mine(upload).update(
-        state=State.FAILED if exhausted else State.ASSEMBLING,
-        lease="",
-        error_code=getattr(error, "code", "assembly_failed"),
-        error=f"{type(error).__name__}: {error}",
-        active_at=now,
-        retry_at=None if exhausted else now + back_off(upload.attempts),
-        expires_at=policy_of(upload).expiry(upload.created_at, now),
-    )
+    with transaction.atomic():
+        noted = _mine(upload).update(
+            state=State.FAILED if exhausted else State.ASSEMBLING,
+            lease="",
+            error_code=getattr(error, "code", "assembly_failed"),
+            error=f"{type(error).__name__}: {error}",
+            active_at=now,
+            retry_at=None if exhausted else now + back_off(upload.attempts),
+            expires_at=policy_of(upload).expiry(upload.created_at, now),
+        )
+        if noted and exhausted:
+            _note(hooks.FAILED, upload)
     if noted:
         log.error("Upload %s could not be assembled", upload.pk, exc_info=error)
     if noted and exhausted:

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Case, CharField, F, Q, QuerySet, Value, When
 from django.utils import timezone
 
-from .. import errors, hooks
+from .. import errors, hooks, outbox
 from ..conf import setting
 from ..models import OPEN_STATES, Chunk, State, UploadSession
 from ..stores import Store, store_for
@@ -78,14 +79,28 @@ def expire_if_overdue(upload: UploadSession) -> bool:
 
 def _end(rows: QuerySet[UploadSession], state: State, **changes: Any) -> int:
     now = timezone.now()
-    return rows.update(
-        state=state,
-        settled=False,
-        active_at=now,
-        expires_at=now + setting("TOMBSTONES_KEPT_FOR"),
-        lease="",
-        **changes,
-    )
+    changes |= {
+        "state": state,
+        "settled": False,
+        "active_at": now,
+        "expires_at": now + setting("TOMBSTONES_KEPT_FOR"),
+        "lease": "",
+    }
+    if not outbox.wanted(_EVENTS[state]):
+        return rows.update(**changes)
+    return _end_and_note(rows, _EVENTS[state], changes)
+
+
+def _end_and_note(
+    rows: QuerySet[UploadSession], event: str, changes: dict[str, Any]
+) -> int:
+    """End uploads, and have it told of those that this call has ended."""
+    pks, token = list(rows.values_list("pk", flat=True)), new_lease()
+    with transaction.atomic():
+        rows.filter(pk__in=pks).update(**changes | {"lease": token})
+        ended = UploadSession.objects.filter(pk__in=pks, lease=token)
+        outbox.note(event, ended)
+        return ended.update(lease="")
 
 
 def reject(upload: UploadSession, lease: str, error: errors.UploadError) -> None:

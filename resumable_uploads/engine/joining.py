@@ -11,11 +11,11 @@ from django.db.models import F, Value
 from django.db.models.functions import Least
 from django.utils import timezone
 
-from .. import errors, hooks, runner
+from .. import errors, runner
 from ..models import AddressedBy, Chunk, State, UploadSession
 from ..owners import Owner
 from ..policies import UploadPolicy
-from .opening import NewUpload, ask, check_new, new_row
+from .opening import NewUpload, ask, check_new, new_row, note_opened
 from .quotas import check_quota
 from .rows import ENDED, receiving, refreshed
 
@@ -55,7 +55,7 @@ def concatenate(
         chunks = list(_lent_chunks(upload, parts))
         Chunk.objects.bulk_create(chunks, batch_size=500)
         receiving(upload).update(received=new.length, chunk_count=len(chunks), **ENDED)
-        hooks.tell(hooks.CREATED, upload)
+        note_opened(upload)
         runner.nudge(runner.ASSEMBLE, upload.pk)
     return refreshed(upload)
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from .. import errors, hooks, names, runner
+from .. import errors, hooks, names, outbox, runner
 from ..body import CHECKSUM, DIGESTS
 from ..conf import setting
 from ..models import OPEN_STATES, UploadSession
@@ -83,7 +83,7 @@ def open(
                 upload.save(force_insert=True)
                 _check_not_completed(owner, protocol, new)
                 end_if_full(upload, upload)
-                hooks.tell(hooks.CREATED, upload)
+                note_opened(upload)
                 nudge_if_full(upload)
                 runner.nudge(runner.HOUSEKEEP)
         except (IntegrityError, Outrun):
@@ -92,6 +92,13 @@ def open(
                 raise
             continue
         return refreshed(upload), True
+
+
+def note_opened(upload: UploadSession) -> None:
+    """Have it told that an upload was opened, within the transaction of that."""
+    if outbox.wanted(hooks.CREATED):
+        outbox.note(hooks.CREATED, [refreshed(upload)])
+    hooks.tell(hooks.CREATED, upload)
 
 
 def ask(owner: Owner, protocol: str, policy: UploadPolicy, new: NewUpload) -> bool:
