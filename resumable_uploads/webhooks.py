@@ -130,9 +130,7 @@ def _note_failure(delivery: WebhookDelivery, failure: NotTold) -> None:
         due_at=timezone.now() + pause(delivery.attempts),
     )
     level = logging.ERROR if is_over else logging.WARNING
-    log.log(
-        level, "Webhook %s: %s was not told: %s", delivery.webhook, delivery, failure
-    )
+    log.log(level, "%s did not take %s: %s", delivery.webhook, delivery, failure)
 
 
 def pause(attempts: int) -> timedelta:

@@ -9,7 +9,7 @@ import time
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from resumable_uploads import (
@@ -26,6 +26,7 @@ from resumable_uploads.models import WebhookDelivery as Delivery
 from resumable_uploads.policies import UploadPolicy
 
 from . import processes, racing, tus
+from .killed import Executioner
 from .making import open_upload, sent, use
 from .receiver import DRIBBLE, HANG, SECRET, Receiver
 from .rows import LIST, row
@@ -461,6 +462,64 @@ def test_old_deliveries_are_forgotten_but_not_those_that_are_due(have):
     Delivery.objects.filter(pk=third.pk).update(state=DeliveryState.FAILED)
     retention.purge()
     assert set(Delivery.objects.all()) == {second, third}
+
+
+# kill -9
+
+
+@pytest.fixture(scope="module")
+def executioner(django_db_setup):
+    executioner = Executioner(str(connection.settings_dict["NAME"]))
+    yield executioner
+    executioner.close()
+
+
+@pytest.fixture
+def kill(executioner, settings):
+    """Have another process do something, and be killed at a line."""
+
+    def kill(deed, upload, line, when):
+        order = {"deed": deed, "upload": str(upload.pk), "line": line, "when": when}
+        order |= {"media": str(settings.MEDIA_ROOT), "call": 1, "locks": True}
+        uploads = {
+            name: settings.RESUMABLE_UPLOADS[name] for name in ("WEBHOOKS", "RUNNER")
+        }
+        assert executioner.carry_out(order | {"uploads": uploads}) == -9
+
+    return kill
+
+
+def test_a_process_that_dies_before_it_has_told_is_followed_by_the_next(have, kill):
+    with Receiver() as receiver:
+        have(receiver.url, runner="inline", events=["cancelled"])
+        upload = open_upload(3)
+        kill("cancel", upload, "resumable_uploads.runner:_run", "before")
+        assert engine.refreshed(upload).state == State.CANCELLED
+        assert receiver.calls == []
+        assert noted() == [("cancelled", "cancelled")]
+        retention.resend()
+        inline.finish()
+        assert [call.json()["type"] for call in receiver.calls] == ["upload.cancelled"]
+
+
+def test_a_process_that_dies_before_the_commit_has_told_and_changed_nothing(have, kill):
+    have(events=["cancelled"])
+    upload = open_upload(3)
+    commit = "django.db.backends.base.base:BaseDatabaseWrapper._commit"
+    kill("cancel", upload, commit, "before")
+    assert engine.refreshed(upload).state == State.RECEIVING
+    assert not Delivery.objects.exists()
+
+
+def test_a_process_that_dies_once_it_has_told_tells_a_second_time(have, kill):
+    with Receiver() as receiver:
+        have(receiver.url, events=["created"])
+        upload = open_upload(3)
+        kill("deliver", upload, "resumable_uploads.webhooks:_posted", "after")
+        make_due()
+        assert webhooks.deliver() == 1
+    first, second = receiver.calls
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
 
 
 # The log in the admin
