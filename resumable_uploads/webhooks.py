@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from . import __version__, outbox
+from . import outbox
 from .conf import seconds, setting
 from .models import DeliveryState, WebhookDelivery
 
@@ -161,7 +161,7 @@ def _headers(webhook: outbox.Webhook, message_id: str, body: bytes) -> dict[str,
     ]
     return {
         "Content-Type": "application/json",
-        "User-Agent": f"resumable-uploads/{__version__}",
+        "User-Agent": "django-resumable-uploads",
         "webhook-id": message_id,
         "webhook-timestamp": str(moment),
         "webhook-signature": " ".join(signatures),
