@@ -100,8 +100,7 @@ def tusd(
 
 
 def _tusd_upload(upload: UploadSession) -> Facts:
-    concat = upload.metadata.get(REQUEST_HEADERS, {}).get("Upload-Concat", "")
-    kind, _, urls = concat.partition(";")
+    kind, _, urls = _said(upload, "Upload-Concat").partition(";")
     return {
         "ID": str(upload.pk),
         "Size": upload.length or 0,
@@ -114,6 +113,16 @@ def _tusd_upload(upload: UploadSession) -> Facts:
         "PartialUploads": [url.rpartition("/")[2] for url in urls.split()] or None,
         "Storage": _tusd_storage(upload),
     }
+
+
+def _said(upload: UploadSession, header: str) -> str:
+    """Return a header with which an upload was opened, or "".
+
+    Where the protocol keeps none, the client's own metadata may have anything there.
+    """
+    headers = upload.metadata.get(REQUEST_HEADERS)
+    value = headers.get(header) if isinstance(headers, dict) else None
+    return value if isinstance(value, str) else ""
 
 
 def _text(value: Any) -> str:

@@ -333,6 +333,8 @@ def test_what_a_protocol_keeps_for_itself_stays(me, have):
     assert final.status == 201, final.body
     assert tus.head(me, part).headers["Upload-Concat"] == "partial"
     assert UploadSession.objects.get(state=State.COMPLETE).metadata["mine"] == 1
+    plain = tus.create(me, 3)
+    assert tus.head(me, plain).status == 200
 
 
 def test_the_hook_is_asked_of_parts_and_of_the_whole(me, have):
@@ -346,6 +348,22 @@ def test_who_comes_back_to_an_open_upload_is_not_asked_again(me, have):
     calls = have(pre_create=nothing)
     for _ in range(2):
         me.post("/uploads/", {"filename": "a", "size": 3, "client_key": "k"})
+    assert len(calls) == 1
+
+
+def test_who_opens_an_upload_at_the_same_moment_as_another_is_asked_once(
+    have, monkeypatch
+):
+    calls = have(pre_create=nothing)
+    check, outruns = engine.opening._check_not_completed, iter([True, True, False])
+
+    def outrun(*args):
+        if next(outruns):
+            raise engine.opening.Outrun
+        check(*args)
+
+    monkeypatch.setattr(engine.opening, "_check_not_completed", outrun)
+    open_upload(3, client_key="k")
     assert len(calls) == 1
 
 

@@ -250,6 +250,15 @@ def test_tusd_s_words_for_parts_and_wholes(have):
     assert whole["PartialUploads"] == [part.rpartition("/")[2]]
 
 
+@pytest.mark.parametrize("said", ["x", ["x"], {"Upload-Concat": 5}, None])
+def test_a_client_s_own_metadata_does_not_keep_it_from_being_told(have, said):
+    have(form="tusd", events=["created", "completed"])
+    about = {"filename": "a", "size": 0, "metadata": {"request headers": said}}
+    assert Visitor().post("/uploads/", about).status == 201
+    assert UploadSession.objects.get().state == State.COMPLETE
+    assert Delivery.objects.count() == 2
+
+
 def test_what_happens_without_a_request_tells_of_none(have):
     have()
     open_upload(3)
