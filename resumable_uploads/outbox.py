@@ -80,8 +80,7 @@ def note(event: str, uploads: Iterable[UploadSession]) -> None:
 
     The uploads are as they are after it.
     """
-    moment = timezone.now()
-    request = _request()
+    moment, request, told = timezone.now(), _request(), webhooks()
     rows = [
         WebhookDelivery(
             webhook=webhook.name,
@@ -92,7 +91,7 @@ def note(event: str, uploads: Iterable[UploadSession]) -> None:
             created_at=moment,
         )
         for upload in uploads
-        for webhook in webhooks()
+        for webhook in told
         if webhook.wants(event, upload)
     ]
     if rows:

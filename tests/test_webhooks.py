@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import io
 import json
 import threading
 import time
 from datetime import timedelta
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -445,6 +448,17 @@ def test_a_lost_nudge_is_made_up_for_by_the_schedule(have, settings):
         retention.resend()
         inline.finish()
         assert len(receiver.calls) == 1
+
+
+def test_a_command_ends_when_it_has_sent_what_is_due(have, settings):
+    with Receiver() as receiver:
+        have(receiver.url, runner="tests.making.lost_nudge")
+        open_upload(3)
+        use(settings, RUNNER="inline")
+        # What else it finds is of no interest here.
+        with contextlib.suppress(CommandError):
+            call_command("uploads_doctor", resend=True, stdout=io.StringIO())
+        assert only().state == "delivered"
 
 
 def test_nothing_is_sent_before_the_commit(have):
