@@ -158,6 +158,22 @@ def fail_to_note(event, uploads):
     raise KeyError
 
 
+def test_who_comes_too_late_to_end_an_upload_notes_nothing(have, monkeypatch):
+    have(events=["cancelled", "expired"])
+    upload = open_upload(3)
+    UploadSession.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    make_token = engine.ending.new_lease
+
+    def cancelled_meanwhile():
+        monkeypatch.setattr(engine.ending, "new_lease", make_token)
+        engine.cancel(upload)
+        return make_token()
+
+    monkeypatch.setattr(engine.ending, "new_lease", cancelled_meanwhile)
+    assert not engine.expire(upload)
+    assert noted() == [("cancelled", "cancelled")]
+
+
 def test_of_many_who_cancel_at_once_one_notes_it(have):
     have(events=["cancelled"])
     upload = open_upload(3)
