@@ -173,6 +173,10 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Resumable uploads",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "resumable_uploads.protocols.openapi.add_mounted",
+    ],
 }
 
 # The console is the log, whatever DEBUG says.

@@ -15,12 +15,11 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from . import body, engine, errors, signals
+from . import body, engine, errors, hooks, outbox
 from .conf import seconds, setting
 from .models import Chunk, State, UploadSession
 from .policies import UploadPolicy, get_policy, policy_of
@@ -147,13 +146,9 @@ def _looked_at(
 ) -> str:
     """Have the whole file judged; return the checksum to keep. Raise Rejected."""
     checksum = _check_declared(upload, policy, whole, checksum)
-    if type(policy).validate is UploadPolicy.validate:
-        return checksum
-    with whole.open() as file:
-        try:
-            policy.validate(upload, file)
-        except ValidationError as error:
-            raise errors.Rejected(" ".join(error.messages)) from error
+    if hooks.wants_file(policy):
+        with whole.open() as file:
+            hooks.pre_finish(upload, policy, file)
     return checksum
 
 
@@ -210,8 +205,16 @@ def _complete(upload: UploadSession, name: str, checksum: str) -> None:
             error_code="",
             settled=False,
         )
+        if completed:
+            _note(hooks.COMPLETED, upload)
     if not completed:
         raise LeaseLost
+
+
+def _note(event: str, upload: UploadSession) -> None:
+    """Have it told by webhooks what this transaction does to an upload."""
+    if outbox.wanted(event):
+        outbox.note(event, [engine.refreshed(upload)])
 
 
 def _take_back(upload: UploadSession, store: Store, name: str) -> None:
@@ -226,20 +229,23 @@ def _note_failure(upload: UploadSession, error: Exception) -> bool:
     """Write down why an assembly has failed, if it was still its upload's."""
     now = timezone.now()
     exhausted = upload.attempts >= setting("ASSEMBLY_ATTEMPTS")
-    noted = _mine(upload).update(
-        state=State.FAILED if exhausted else State.ASSEMBLING,
-        lease="",
-        error_code=getattr(error, "code", "assembly_failed"),
-        error=f"{type(error).__name__}: {error}",
-        active_at=now,
-        retry_at=None if exhausted else now + back_off(upload.attempts),
-        expires_at=policy_of(upload).expiry(upload.created_at, now),
-    )
+    with transaction.atomic():
+        noted = _mine(upload).update(
+            state=State.FAILED if exhausted else State.ASSEMBLING,
+            lease="",
+            error_code=getattr(error, "code", "assembly_failed"),
+            error=f"{type(error).__name__}: {error}",
+            active_at=now,
+            retry_at=None if exhausted else now + back_off(upload.attempts),
+            expires_at=policy_of(upload).expiry(upload.created_at, now),
+        )
+        if noted and exhausted:
+            _note(hooks.FAILED, upload)
     if noted:
         log.error("Upload %s could not be assembled", upload.pk, exc_info=error)
     if noted and exhausted:
         upload = UploadSession.objects.get(pk=upload.pk)
-        signals.send_after_commit(signals.upload_failed, upload)
+        hooks.tell(hooks.FAILED, upload)
     return bool(noted)
 
 

@@ -10,7 +10,7 @@ import hashlib
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 from awscrt import checksums
@@ -121,6 +121,8 @@ class Body:
         self._ends_at_stop = self._was_stopped = False
         # Bytes that were looked at and are still to be read.
         self._ahead = memoryview(b"")
+        # Told how many bytes have come, after each read; what it raises ends the body.
+        self.watch: Callable[[int], None] | None = None
         self._patience = seconds("IDLE_FLUSH")
         self._stall_timeout = seconds("STALL_TIMEOUT")
 
@@ -272,6 +274,8 @@ class Body:
             self.ended = not size or self._all_there(size)
             if getattr(self._source, "stalled", False):
                 self.stalled = True
+            if self.watch is not None and size:
+                self.watch(self.received)
             return size
 
     def _all_there(self, size: int) -> bool:

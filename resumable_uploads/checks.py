@@ -14,6 +14,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core import checks
@@ -24,11 +25,15 @@ from django.utils.module_loading import import_string
 from .body import CHECKSUM, DIGESTS
 from .buckets import NAME
 from .conf import DEFAULTS, setting
+from .hooks import FAILED as HOOK_FAILED
+from .outbox import EVENTS
+from .payloads import FORMS
 from .policies import UploadPolicy, make_policy
 from .runner import RUNNERS
 from .schedule import BEAT_SCHEDULE
 from .stores import Store, store_for
 from .stores.filesystem import FilesystemStore
+from .webhooks import SECRET_PREFIX, key_of
 
 TAG = "resumable_uploads"
 
@@ -56,6 +61,7 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
         *_stores(),
         *_storages(),
         *_buckets(),
+        *_webhooks(),
     ]
 
 
@@ -131,6 +137,7 @@ RULES = {
     "BUFFER_SIZE": POSITIVE,
     "STALL_TIMEOUT": DURATION,
     "IDLE_FLUSH": DURATION,
+    "PROGRESS_EVERY": DURATION,
     "PARALLEL": POSITIVE,
     "RUNNER": TEXT,
     "ASSEMBLY_TIMEOUT": DURATION,
@@ -150,6 +157,10 @@ RULES = {
     "INTERIM_RESPONSES": FLAG,
     "BUCKETS": TABLE,
     "CREDENTIALS_EXPIRE_IN": DURATION,
+    "WEBHOOKS": TABLE,
+    "WEBHOOK_TIMEOUT": DURATION,
+    "WEBHOOK_ATTEMPTS": POSITIVE,
+    "WEBHOOKS_KEPT_FOR": DURATION,
     "PURGE_BATCH_SIZE": POSITIVE,
     "HOUSEKEEPING_EVERY": DURATION,
 }
@@ -404,6 +415,78 @@ def _is_prefix(prefix: Any) -> bool:
     return True
 
 
+# Webhooks
+
+# The shortest key that Standard Webhooks lets be one, and the longest, in bytes.
+KEY_SIZES = range(24, 65)
+
+
+def _is_url(value: Any) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    except (TypeError, ValueError, AttributeError):
+        return False
+
+
+def _is_secret(value: Any) -> bool:
+    try:
+        return value.startswith(SECRET_PREFIX) and len(key_of(value)) in KEY_SIZES
+    except (AttributeError, ValueError):
+        return False
+
+
+def _are_secrets(value: Any) -> bool:
+    secrets = value if isinstance(value, list | tuple) else [value]
+    return bool(secrets) and all(map(_is_secret, secrets))
+
+
+WEBHOOK_RULES = {
+    "url": Rule(_is_url, "an absolute URL, https or http"),
+    "secret": Rule(
+        _are_secrets,
+        f'"{SECRET_PREFIX}" and 24 to 64 bytes in base64, or a list of such',
+    ),
+    "events": Rule(
+        lambda value: _is_words(value) and value and set(value) <= set(EVENTS),
+        f"a list of some of {', '.join(EVENTS)}",
+    ),
+    "form": _one_of(*FORMS),
+    "policies": WORDS,
+}
+
+
+def _webhooks() -> Iterator[CheckMessage]:
+    for name, entry in setting("WEBHOOKS").items():
+        if not isinstance(entry, Mapping):
+            yield _error(11, f"The webhook {name!r} is {entry!r}.", "Make it a dict.")
+        else:
+            yield from _webhook(name, entry)
+
+
+def _webhook(name: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    for option in ("url", "secret"):
+        if option not in entry:
+            yield _error(11, f"The webhook {name!r} has no {option}.", "Add it.")
+    for option, value in entry.items():
+        rule = WEBHOOK_RULES.get(option)
+        if rule is None:
+            close = difflib.get_close_matches(str(option), WEBHOOK_RULES, 1)
+            hint = f"Did you mean {close[0]!r}?" if close else "Remove it."
+            yield _error(11, f"The webhook {name!r} has no option {option!r}.", hint)
+        elif not rule.fits(value):
+            # A secret that is almost right is still one.
+            shown = "not a possible one" if option == "secret" else repr(value)
+            hint = f"Make it {rule.words}."
+            yield _error(11, f"{option} of the webhook {name!r} is {shown}.", hint)
+    if entry.get("form") == "tusd" and HOOK_FAILED in entry.get("events", ()):
+        hint = "Leave the event out, or use the native form."
+        yield _error(11, f'tusd has no word for "{HOOK_FAILED}" ({name!r}).', hint)
+    for policy in set(entry.get("policies", ())) - set(setting("POLICIES")):
+        hint = "Name some of the setting POLICIES."
+        yield _error(11, f"The webhook {name!r} has no policy {policy!r}.", hint)
+
+
 # Deployment
 
 
@@ -411,7 +494,7 @@ def check_deployment(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
     """Check what matters where real people upload: for `check --deploy`."""
     if any(found.level >= checks.ERROR for found in check_settings()):
         return []
-    return [*_inline_runner(), *_schedule(), *_visitors(), *_hosts()]
+    return [*_inline_runner(), *_schedule(), *_visitors(), *_hosts(), *_in_clear()]
 
 
 def _inline_runner() -> Iterator[CheckMessage]:
@@ -462,6 +545,16 @@ def _visitors() -> Iterator[CheckMessage]:
             "Visitors' sessions end before their uploads expire.",
             f"Make SESSION_COOKIE_AGE at least {int(longest.total_seconds())}.",
         )
+
+
+def _in_clear() -> Iterator[CheckMessage]:
+    for name, entry in setting("WEBHOOKS").items():
+        if urlsplit(entry["url"]).scheme == "http":
+            yield _warning(
+                14,
+                f"The webhook {name!r} is sent in clear.",
+                "Use https, unless it does not leave the host.",
+            )
 
 
 def _hosts() -> Iterator[CheckMessage]:

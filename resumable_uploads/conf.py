@@ -36,6 +36,8 @@ DEFAULTS: dict[str, Any] = {
     "STALL_TIMEOUT": timedelta(seconds=30),
     # How long an append may pause before what came is recorded.
     "IDLE_FLUSH": timedelta(seconds=1),
+    # How often those who want to know hear how far an upload is.
+    "PROGRESS_EVERY": timedelta(seconds=1),
     # How many chunks clients are advised to send at once.
     "PARALLEL": 3,
     # Who assembles and purges: "inline", "celery", or the dotted path of a callable.
@@ -71,6 +73,13 @@ DEFAULTS: dict[str, Any] = {
     "BUCKETS": {},
     # How long the temporary credentials for them are good.
     "CREDENTIALS_EXPIRE_IN": timedelta(hours=1),
+    # Who is told of uploads by HTTP: name -> URL, secret and what else holds there.
+    "WEBHOOKS": {},
+    # How long one attempt to tell may take, and how many attempts there are.
+    "WEBHOOK_TIMEOUT": timedelta(seconds=10),
+    "WEBHOOK_ATTEMPTS": 10,
+    # How long the log of what was told is kept.
+    "WEBHOOKS_KEPT_FOR": timedelta(days=7),
     "PURGE_BATCH_SIZE": 500,
     # How often one process without a broker looks for expired and stuck uploads.
     "HOUSEKEEPING_EVERY": timedelta(minutes=10),

@@ -119,10 +119,27 @@ class TypeNotAllowed(UploadError):
 
 
 class Rejected(UploadError):
-    """The finished file was looked at and refused, for good."""
+    """The project looked at the file, or at what was said of it, and refused for good.
+
+    ``status``: what its protocol shall answer a refused opening with, 400 to 599, in
+    place of what it has for this; for protocols that have such numbers.
+    """
 
     code = "rejected"
     message = "The file was refused."
+
+    def __init__(self, message: str = "", status: int | None = None, **facts: Any):
+        if status is not None and not 400 <= status <= 599:
+            raise ValueError(f"{status} is no status that refuses.")
+        self.status = status
+        super().__init__(message, **facts)
+
+
+class Stopped(Rejected):
+    """The project stopped the upload while it was being sent. Fact: ``state``."""
+
+    code = "stopped"
+    message = "The upload was stopped."
 
 
 # The upload is not as the client believes.
@@ -202,3 +219,10 @@ class StorageFull(StorageUnavailable):
 
     code = "storage_full"
     message = "There is no space left to store the file."
+
+
+class HookFailed(StorageUnavailable):
+    """The project's own code was to decide, and failed; trying again may help."""
+
+    code = "hook_failed"
+    message = "It could not be decided about the file. Try again later."

@@ -338,6 +338,55 @@ class Revocation(models.Model):
         return self.owner
 
 
+class DeliveryState(models.TextChoices):
+    PENDING = "pending", _("pending")
+    DELIVERED = "delivered", _("delivered")
+    FAILED = "failed", _("failed")
+
+
+class WebhookDelivery(models.Model):
+    """What is to be told by a webhook: written in the transaction of what it tells.
+
+    The upload is named by its id, since this may outlive it.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    webhook = models.CharField(_("webhook"), max_length=100)
+    event = models.CharField(_("event"), max_length=20)
+    upload = models.UUIDField(_("upload"), db_index=True)
+    # The bytes that are signed and sent, the same at each attempt.
+    body = models.TextField(_("body"))
+    state = models.CharField(
+        _("state"),
+        max_length=12,
+        choices=DeliveryState,
+        default=DeliveryState.PENDING,
+    )
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    # When it is due; who is just sending it moves that on.
+    due_at = models.DateTimeField(_("next attempt"))
+    # What the last attempt came to.
+    status = models.PositiveSmallIntegerField(_("status"), null=True, blank=True)
+    error = models.TextField(_("error"), blank=True)
+    created_at = models.DateTimeField(_("created"))
+    sent_at = models.DateTimeField(_("delivered"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("webhook delivery")
+        verbose_name_plural = _("webhook deliveries")
+        indexes = (
+            models.Index(
+                "due_at",
+                name="resumable_uploads_due",
+                condition=Q(state="pending"),
+            ),
+            models.Index("created_at", name="resumable_uploads_told"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.event} {self.upload}"
+
+
 class Chunk(models.Model):
     """Recorded bytes of an upload: they are there because this row is."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+# Under this key of UploadSession.metadata is what headers said, to be said again.
+REQUEST_HEADERS = "request headers"
 MAX_FILENAME = 255
 MAX_RELATIVE_PATH = 1024
 MAX_CONTENT_TYPE = 255

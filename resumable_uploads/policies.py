@@ -86,12 +86,35 @@ class UploadPolicy:
         name = names.storage_name(upload.filename)
         return str(PurePosixPath(folder) / str(upload.pk) / name)
 
+    def pre_create(self, owner: Owner, new: Any) -> None:
+        """Look at what is about to be opened, an engine.NewUpload.
+
+        Its ``filename``, ``content_type``, ``relative_path`` and ``metadata`` may be
+        changed; the limits hold for what becomes of them. Raise errors.Rejected, with a
+        text and maybe a ``status``, to refuse it.
+        """
+
+    def progress(self, upload: UploadSession, received: int) -> None:
+        """Hear how many bytes have come, about once a second while some do.
+
+        Raise errors.Rejected to stop the upload for good.
+        """
+
     def validate(self, upload: UploadSession, file: Any) -> None:
         """Look at the whole file before it becomes complete.
 
         ``file`` is a Django file open for reading. Raise errors.Rejected (or Django's
         ValidationError) to refuse the file for good.
         """
+
+    def post_create(self, upload: UploadSession) -> None:
+        """Hear that an upload was opened. What this raises is logged, no more."""
+
+    def post_finish(self, upload: UploadSession) -> None:
+        """Hear that a file is complete, at least once; else as ``post_create``."""
+
+    def post_terminate(self, upload: UploadSession) -> None:
+        """Hear that an upload was cancelled or has expired; as ``post_finish``."""
 
     # The rules:
 

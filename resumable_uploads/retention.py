@@ -20,7 +20,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from . import assembly, engine, errors, runner
+from . import assembly, engine, errors, runner, webhooks
 from .conf import setting
 from .models import END_STATES, GONE_STATES, Chunk, OwnerLock, UploadSession
 from .policies import get_policy
@@ -58,6 +58,7 @@ def purge(
     idle = _idle(older_than)
     if dry_run:
         return Purged(idle.count(), _forgettable().count(), _unsettled().count())
+    webhooks.forget(size)
     return Purged(
         expired=_in_batches(idle, size, at_most, _expire_batch),
         forgotten=_in_batches(_forgettable(), size, at_most, _forget_batch),
@@ -123,7 +124,10 @@ def settle_left_overs(batch_size: int) -> int:
 
 
 def resend() -> int:
-    """Nudge the assembly of uploads that wait for it; return how many."""
+    """Nudge the assembly of uploads that wait for it; return how many.
+
+    Webhooks that are due are sent again as well.
+    """
     now = timezone.now()
     # Those nudged a moment ago are left alone: their message may still be in line.
     waiting = assembly.waiting(now).filter(
@@ -133,6 +137,8 @@ def resend() -> int:
     waiting.filter(pk__in=pks).update(lease="", active_at=now)
     for pk in pks:
         runner.nudge(runner.ASSEMBLE, pk)
+    if webhooks.due(now).exists():
+        runner.nudge(runner.DELIVER)
     return len(pks)
 
 

@@ -26,6 +26,7 @@ RUNNERS = {
 # What there is to be done, by name.
 ASSEMBLE = "assemble"
 HOUSEKEEP = "housekeep"
+DELIVER = "deliver"
 
 
 def get_runner() -> Callable[..., Any]:

@@ -1,9 +1,11 @@
 """What happens to uploads, for other apps to hear.
 
-All are sent after the transaction has been committed, with ``upload`` (the
-UploadSession) as argument and the model class as sender. A receiver that raises is
-logged and costs nothing else. The ends of an upload (completed, cancelled, expired) are
-told at least once: again only if a process died while telling.
+Those named after what has happened are sent after the transaction has been committed,
+with ``upload`` (the UploadSession) as argument and the model class as sender. A
+receiver that raises is logged and costs nothing else. The ends of an upload (completed,
+cancelled, expired) are told at least once: again only if a process died while telling.
+
+The others ask, and their receivers may refuse: see hooks.py, and docs/hooks.md.
 """
 
 from __future__ import annotations
@@ -16,6 +18,16 @@ from django.db import transaction
 from django.dispatch import Signal
 
 log = logging.getLogger(__name__)
+
+# Before an upload is opened: ``owner``, ``policy``, ``protocol`` and ``new``, whose
+# file name, content type, relative path and metadata may be changed. Raise
+# errors.Rejected to refuse it.
+upload_pre_create = Signal()
+# While bytes come, about once a second: ``upload`` and ``received`` (bytes). Raise
+# errors.Rejected to stop the upload.
+upload_progress = Signal()
+# Before a file becomes complete: ``upload`` and ``file``. Raise errors.Rejected.
+upload_pre_finish = Signal()
 
 upload_created = Signal()
 upload_completed = Signal()

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import shared_task
 
-from . import assembly, retention, runner
+from . import assembly, retention, runner, webhooks
 
 
 @shared_task(
@@ -41,6 +41,12 @@ def sweep() -> int:
     return retention.sweep()
 
 
+@shared_task(name="resumable_uploads.deliver")
+def deliver() -> int:
+    """Send the webhooks that are due."""
+    return webhooks.deliver()
+
+
 def send(name: str, *args: Any) -> None:
     """Be the runner "celery": pass a nudge on to the broker, without waiting for it.
 
@@ -49,3 +55,5 @@ def send(name: str, *args: Any) -> None:
     if name == runner.ASSEMBLE:
         upload_id = str(args[0])
         assemble.apply_async((upload_id,), retry=False, ignore_result=True)
+    elif name == runner.DELIVER:
+        deliver.apply_async(retry=False, ignore_result=True)

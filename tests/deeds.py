@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from resumable_uploads import assembly, engine
+from resumable_uploads import assembly, engine, webhooks
 from resumable_uploads.models import Chunk, UploadSession
 from resumable_uploads.stores import filesystem
 
@@ -15,6 +15,7 @@ __all__ = [
     "append",
     "assemble",
     "cancel",
+    "deliver",
     "filesystem",
     "finish_parts",
     "put_chunk",
@@ -60,6 +61,11 @@ def append(upload_id: str) -> None:
 
 def assemble(upload_id: str) -> None:
     assembly.assemble(upload_id)
+
+
+def deliver(upload_id: str) -> None:
+    """Send what webhooks are to tell."""
+    webhooks.deliver()
 
 
 def cancel(upload_id: str) -> None:

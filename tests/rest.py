@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 
+from resumable_uploads import assembly, runner
 from resumable_uploads.models import Chunk, UploadSession
 
 from .client import Answer
@@ -58,6 +59,12 @@ def change(site: Any, **found: Any) -> None:
 
 def nobody(name: str, *args: Any) -> None:
     """Be a runner that never comes to anything."""
+
+
+def assembles(name: str, *args: Any) -> None:
+    """Be a runner that assembles at once, and does nothing else."""
+    if name == runner.ASSEMBLE:
+        assembly.assemble(*args)
 
 
 def assert_refused(answer: Answer, status: int, code: str, **facts: Any) -> None:

@@ -16,6 +16,7 @@ import pytest
 from . import processes
 from .client import Client
 from .live import CeleryWorker, LiveSite
+from .receiver import SECRET, Receiver
 from .services import Valkey
 
 SIZE = 3_000_000
@@ -46,7 +47,10 @@ MakeWorker = Callable[..., CeleryWorker]
 def serve(make_live_site: MakeSite, make_client: Callable[..., Client]) -> Serve:
     """Serve a site that leaves assembly to Celery, with a quick clock."""
 
-    def make(broker: Valkey, **options: Any) -> tuple[LiveSite, Client]:
+    def make(
+        broker: Valkey, webhook: str = "", **options: Any
+    ) -> tuple[LiveSite, Client]:
+        webhooks = {"there": {"url": webhook, "secret": SECRET}} if webhook else {}
         resend = {
             "task": "resumable_uploads.resend",
             "schedule": timedelta(seconds=1),
@@ -56,6 +60,7 @@ def serve(make_live_site: MakeSite, make_client: Callable[..., Client]) -> Serve
             uploads={
                 "POLICIES": {"default": {"class": "slow.Slow"}},
                 "ASSEMBLY_TIMEOUT": timedelta(seconds=2),
+                "WEBHOOKS": webhooks,
             },
             settings={"CELERY_BEAT_SCHEDULE": {"resumable-uploads-resend": resend}},
             start=False,
@@ -109,12 +114,18 @@ def looks(site: LiveSite) -> list[str]:
 def test_a_worker_assembles_what_the_web_server_took(
     serve: Serve, make_worker: MakeWorker, valkey: Valkey, database: str
 ) -> None:
-    site, client = serve(valkey, database=database)
-    make_worker(site)
-    upload = send(client)
-    wait_until_complete(client, upload)
-    assert len(looks(site)) == 1
-    assert_one_right_file(site)
+    with Receiver() as receiver:
+        site, client = serve(valkey, receiver.url, database=database)
+        worker = make_worker(site)
+        upload = send(client)
+        wait_until_complete(client, upload)
+        assert len(looks(site)) == 1
+        assert_one_right_file(site)
+        processes.wait_for(lambda: receiver.calls, 30, "the webhook is sent")
+    (call,) = receiver.calls
+    assert call.is_signed_by(SECRET)
+    assert call.json()["data"]["id"] == upload["id"]
+    assert "resumable_uploads.deliver" in worker.log()
 
 
 @pytest.mark.once

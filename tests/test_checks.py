@@ -453,3 +453,59 @@ def test_every_id_is_documented():
     assert len(ids) > 15
     listed = {line.split("`")[1] for line in page.splitlines() if line[:3] == "| `"}
     assert {f"resumable_uploads.{one}" for one in ids} <= listed
+
+
+# Webhooks
+
+SECRET = "whsec_" + "A" * 32
+
+
+def webhook(**options):
+    return {"url": "https://example.org/", "secret": SECRET, **options}
+
+
+def test_a_right_webhook_is_right(settings):
+    entry = webhook(events=["created"], form="tusd", policies=["default"])
+    entry["secret"] = [SECRET, SECRET]
+    use(settings, WEBHOOKS={"crm": entry})
+    assert found() == set()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        {"url": "https://example.org/"},
+        {"secret": SECRET},
+        webhook(url="example.org"),
+        webhook(url="ftp://example.org/"),
+        webhook(url=None),
+        webhook(secret="A" * 32),
+        webhook(secret="whsec_AAAA"),
+        webhook(secret="whsec_!"),
+        webhook(secret=[]),
+        webhook(events=["post-finish"]),
+        webhook(events=[]),
+        webhook(events="completed"),
+        webhook(form="soap"),
+        webhook(form="tusd", events=["failed"]),
+        webhook(policies=["films"]),
+        webhook(event=["completed"]),
+    ],
+    ids=range(17),
+)
+def test_a_wrong_webhook_is_an_error(settings, entry):
+    use(settings, WEBHOOKS={"crm": entry})
+    assert found() == {"E011"}
+
+
+def test_a_secret_that_is_wrong_is_not_shown(settings):
+    use(settings, WEBHOOKS={"crm": webhook(secret="nearly right")})
+    assert "nearly" not in said("E011").msg + said("E011").hint
+
+
+def test_a_webhook_in_clear_is_worth_a_thought(settings):
+    use(settings, WEBHOOKS={"crm": webhook(url="http://example.org/")})
+    assert "W014" in found(deploy=True)
+    use(settings, WEBHOOKS={"crm": webhook()})
+    assert "W014" not in found(deploy=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shlex
 import sys
@@ -11,20 +12,35 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.dispatch import Signal
 from django.template import engines
 
-from resumable_uploads import checks, conf, errors, policies
+from resumable_uploads import (
+    checks,
+    conf,
+    engine,
+    errors,
+    hooks,
+    payloads,
+    policies,
+    signals,
+    webhooks,
+)
 from resumable_uploads.forms import receive
+from resumable_uploads.models import UploadSession
 from resumable_uploads.owners import Owner, owner_of
 
-from . import processes
+from . import making, processes, tus
 from .client import Client
 from .live import CeleryWorker, LiveSite, clean_environment
+from .receiver import SECRET, Receiver
+from .visitor import Visitor
 
 ROOT = processes.ROOT
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -94,7 +110,7 @@ def test_links_lead_to_headings_that_are_there(path):
 def test_the_map_names_every_document():
     index = (ROOT / "docs" / "index.md").read_text()
     there = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
-    assert set(re.findall(r"\]\((\w+\.md)\)", index)) >= there
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", index)) >= there
 
 
 # --- Settings and policies ----------------------------------------------------------
@@ -193,6 +209,165 @@ def test_the_documented_scanner_heeds_the_answer(
     else:
         with pytest.raises(expected):
             policy.validate(None, None)
+
+
+# --- Hooks --------------------------------------------------------------------------
+
+HOOKS = ROOT / "docs" / "hooks.md"
+
+
+def test_every_hook_is_in_the_table():
+    table = HOOKS.read_text()
+    named = {name for name, value in vars(signals).items() if isinstance(value, Signal)}
+    assert {name for name in named if f"`{name}`" not in table} == set()
+    methods = {"pre_create", "progress", "validate", "post_create", "post_finish"}
+    assert set(re.findall(r"\| `(\w+)\(", table)) == {*methods, "post_terminate"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_documented_hooks_do_what_they_say(settings, django_user_model, capsys):
+    module: dict[str, object] = {"__name__": "studio.policies"}
+    exec(named_block(HOOKS, "studio/policies.py"), module)
+    settings.RESUMABLE_UPLOADS = settings.RESUMABLE_UPLOADS | {
+        "POLICIES": {"films": {"class": module["Films"]}},
+        "PROGRESS_EVERY": timedelta(microseconds=1),
+    }
+    jane = django_user_model.objects.create_user("jane")
+    owner, film = Owner(f"user:{jane.pk}", jane), bytes(4) + b"ftypmp42" + bytes(99)
+    with pytest.raises(errors.Rejected) as refusal:
+        making.sent(film, owner=owner, policy="films")
+    assert refusal.value.status == 402
+    jane.is_superuser = True
+    upload = making.sent(film, owner=owner, policy="films")
+    assert (upload.filename, upload.state) == ("jane-film.mp4", "complete")
+    assert upload.metadata == {"title": "film.mp4"}
+    assert making.sent(bytes(99), owner=owner, policy="films").state == "rejected"
+    receivers: dict[str, Any] = {}
+    exec(named_block(HOOKS, "studio/receivers.py"), receivers)
+    try:
+        with pytest.raises(errors.Rejected, match="stay at home"):
+            making.sent(film, owner=owner, policy="films", filename="Secret.mp4")
+        upload = making.open_upload(9, owner=owner, policy="films")
+        jane.is_active = False
+        jane.save()
+        hooks._clock.is_due(upload.pk, 0)
+        with pytest.raises(errors.Stopped, match="was closed"):
+            engine.append(making.now(upload), 0, making.body(bytes(9)))
+        assert "jane-film.mp4 9 of 9" in capsys.readouterr().out
+    finally:
+        signals.upload_pre_create.disconnect(receivers["no_secrets"])
+        signals.upload_progress.disconnect(receivers["show"])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_documented_verification_knows_right_from_wrong(settings):
+    module: dict[str, Any] = {}
+    exec(named_block(HOOKS, "archive/verify.py"), module)
+    with Receiver() as receiver:
+        webhook = {"url": receiver.url, "secret": SECRET, "events": ["completed"]}
+        making.use(
+            settings, WEBHOOKS={"archive": webhook}, RUNNER="tests.rest.assembles"
+        )
+        making.sent(b"abc", metadata={"title": "holiday.mp4"})
+        webhooks.deliver()
+    (call,) = receiver.calls
+    assert module["verify"](call.headers, call.body, SECRET)
+    assert not module["verify"](call.headers, call.body + b" ", SECRET)
+    assert not module["verify"](call.headers, call.body, "whsec_" + "A" * 32)
+    old = call.headers | {"webhook-timestamp": "1600000000"}
+    assert not module["verify"](old, call.body, SECRET)
+    (_, example) = next(blocks(HOOKS, "json"))
+    shown = json.loads(example)
+    assert set(shown) == set(call.json())
+    assert set(shown["data"]) == set(call.json()["data"])
+
+
+def test_the_documented_webhooks_pass_the_checks(monkeypatch, settings):
+    monkeypatch.setenv("ARCHIVE_WEBHOOK_SECRET", SECRET)
+    said: dict[str, Any] = {}
+    exec(named_block(HOOKS, "mysite/settings.py"), said)
+    settings.RESUMABLE_UPLOADS = said["RESUMABLE_UPLOADS"]
+    assert [one for one in checks.check_settings() if one.is_serious()] == []
+
+
+# --- From tusd ----------------------------------------------------------------------
+
+FROM_TUSD = ROOT / "docs" / "migrating-from-tusd.md"
+
+
+@pytest.fixture
+def migrated(monkeypatch, settings, tmp_path):
+    """The site of docs/migrating-from-tusd.md; its folder "media" of modules."""
+    monkeypatch.setenv("ARCHIVE_WEBHOOK_SECRET", SECRET)
+    for name in ("media", "media.policies", "media.importing", "mysite", "mysite.urls"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    for name in ("media.policies", "media.importing", "mysite.urls"):
+        path = f"{name.replace('.', '/')}.py"
+        exec(named_block(FROM_TUSD, path), vars(sys.modules[name]))
+    said: dict[str, Any] = {}
+    exec(named_block(FROM_TUSD, "mysite/settings.py"), said)
+    settings.ROOT_URLCONF = "mysite.urls"
+    settings.USE_X_FORWARDED_HOST = said["USE_X_FORWARDED_HOST"]
+    settings.SECURE_PROXY_SSL_HEADER = said["SECURE_PROXY_SSL_HEADER"]
+    settings.RESUMABLE_UPLOADS = said["RESUMABLE_UPLOADS"] | {
+        "RUNNER": "tests.rest.assembles"
+    }
+    assert [one for one in checks.check_settings() if one.is_serious()] == []
+    return settings
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_site_that_has_left_tusd(migrated, django_user_model, capsys):
+    answer = tus.post(Visitor(), url="/files/", Upload_Length=3)
+    assert (answer.status, answer.body) == (
+        403,
+        b"ERR_UPLOAD_REJECTED: Please log in.\n",
+    )
+    jane = Visitor(django_user_model.objects.create_user("jane"))
+    with Receiver() as receiver:
+        migrated.RESUMABLE_UPLOADS["WEBHOOKS"]["archive"]["url"] = receiver.url
+        headers = tus.metadata(filename="a.mp4") | {"Upload-Length": "3"}
+        headers |= {"X-Forwarded-Host": "testserver", "X-Forwarded-Proto": "https"}
+        answer = tus.post(jane, url="/files/", **headers)
+        assert answer.headers["Location"].startswith("https://testserver/files/")
+        url = tus.path(answer)
+        assert tus.patch(jane, url, 0, b"abc").status == 204
+        upload = UploadSession.objects.get()
+        assert upload.metadata["owner"] == "jane"
+        assert f"ready: {upload.file.path}" in capsys.readouterr().out
+        assert tus.delete(jane, url).status == 204
+        webhooks.deliver()
+    receive_hook: dict[str, Any] = {}
+    exec(named_block(FROM_TUSD, "archive/receiver.py"), receive_hook)
+    for call in sorted(receiver.calls, key=lambda call: call.json()["Type"]):
+        assert call.is_signed_by(SECRET)
+        receive_hook["handle"](call.body)
+    told = capsys.readouterr().out
+    assert f"{upload.pk} a.mp4 {upload.file.path}" in told
+    assert f"{upload.pk} is gone after 3 bytes" in told
+
+
+@pytest.mark.django_db(transaction=True)
+def test_finished_files_of_tusd_are_read_in(migrated, django_user_model, tmp_path):
+    jane = django_user_model.objects.create_user("jane")
+    for name, size, data in (("one", 3, b"abc"), ("two", 9, b"abc")):
+        facts = {"ID": name, "Size": size, "SizeIsDeferred": False}
+        facts |= {"MetaData": {"filename": f"{name}.mp4", "filetype": "video/mp4"}}
+        (tmp_path / name).write_bytes(data)
+        (tmp_path / f"{name}.info").write_text(json.dumps(facts))
+    read_in = sys.modules["media.importing"].read_in
+    (upload,) = read_in(tmp_path, Owner(f"user:{jane.pk}", jane))
+    assert (upload.filename, upload.state) == ("one.mp4", "complete")
+    assert making.read(upload) == b"abc"
+
+
+def test_every_hook_of_tusd_has_its_row():
+    named = set(re.findall(r"^\| `((?:pre|post)-\w+)`", FROM_TUSD.read_text(), re.M))
+    assert named == {
+        *("pre-create", "post-create", "post-receive", "pre-finish"),
+        *("post-finish", "pre-terminate", "post-terminate"),
+    }
+    assert named >= set(payloads.TUSD_TYPES.values())
 
 
 # --- Environment and servers --------------------------------------------------------

@@ -16,12 +16,15 @@ from resumable_uploads.policies import UploadPolicy
 from resumable_uploads.protocols import fields, ietf
 
 from . import drafts, tus
+from .described import described  # noqa: F401
 from .drafts import append, begin, create, head, offset_of
 from .making import heard
 from .rest import change, finished, nobody, policies, sha256, some_bytes, staged
 from .visitor import Visitor
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
+pytestmark += [pytest.mark.usefixtures("described")]
+DESCRIBED = ("ietf", drafts.URL.rstrip("/"))
 
 DATA = some_bytes(5000)
 MISMATCH = "https://iana.org/assignments/http-problem-types#mismatching-upload-offset"

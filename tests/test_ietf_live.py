@@ -12,7 +12,7 @@ from . import drafts
 from .client import Client, RawRequest
 from .live import LiveSite, SiteTemplates
 from .rest import sha256, some_bytes
-from .test_tus_live import Step, quick, raw, wait_for_offset
+from .test_tus_live import Scene, Step, quick, raw, wait_for_offset
 
 DATA = some_bytes(1_000_000)
 V = "Upload-Draft-Interop-Version: 8"
@@ -43,7 +43,8 @@ def me(site: LiveSite) -> Iterator[Client]:
 
 
 # "{u}" is an upload of unknown length that has 5 bytes, "{k}" one of 10 that has 5,
-# "{f}" a complete one of 5.
+# "{f}" a complete one of 5, "{g}" a cancelled one, "{i}" one that got too much.
+APPEND = "Upload-Offset: 5\nUpload-Complete: ?0"
 WALK = [
     Step("discovery", f"OPTIONS {drafts.URL}", 204, wants={"Upload-Limit": "..."}),
     Step(
@@ -214,21 +215,80 @@ WALK = [
         {"Repr-Digest": DIGEST},
     ),
     Step("cancellation", f"DELETE {{u}}\n{V}", 204),
+    Step(
+        "creation by PATCH",
+        f"PATCH {drafts.URL}\nUpload-Complete: ?0",
+        201,
+        BODY,
+        {"Location": "...", "Upload-Offset": "5"},
+    ),
+    Step(
+        "a completeness of another type is as good as none",
+        f"POST {drafts.URL}\nUpload-Complete: 1\n{V}",
+        400,
+        BODY,
+        PROBLEM,
+    ),
+    Step(
+        "a length of another type is as good as none",
+        f"POST {drafts.URL}\nUpload-Complete: ?0\nUpload-Length: a",
+        201,
+        BODY,
+    ),
+    Step(
+        "append with a length that does not agree",
+        f"PATCH {{k}}\n{KIND}\nUpload-Offset: 5\nUpload-Complete: ?0\n"
+        "Upload-Length: 11",
+        400,
+        BODY,
+        PROBLEM,
+    ),
+    Step(
+        "append the end before the length",
+        f"PATCH {{k}}\n{KIND}\nUpload-Offset: 5\nUpload-Complete: ?1",
+        400,
+        b"h",
+        PROBLEM,
+    ),
+    Step("offset retrieval by GET", f"GET {{k}}\n{V}", 204, wants=RIGHT_OFFSET),
+    Step("what is cancelled is not there any more", f"HEAD {{g}}\n{V}", 404),
+    Step("append to nothing", f"PATCH {drafts.URL}x\n{KIND}\n{APPEND}", 404, BODY),
+    Step("cancellation of nothing", f"DELETE {drafts.URL}x\n{V}", 404),
+    Step("offset retrieval of what has grown too much", f"HEAD {{i}}\n{V}", 404),
+    Step(
+        "append to what has grown too much",
+        f"PATCH {{i}}\n{KIND}\n{APPEND}",
+        404,
+        BODY,
+    ),
 ]
 
 
 @pytest.fixture
-def scene(me: Client) -> dict[str, str]:
-    return {
-        "u": drafts.begin(me, BODY),
-        "k": drafts.begin(me, BODY, Upload_Length=10),
-        "f": drafts.path(drafts.create(me, BODY, ends=True)),
+def scene(site: LiveSite, me: Client) -> Scene:
+    def cancelled() -> str:
+        url = drafts.begin(me, BODY)
+        drafts.delete(me, url)
+        return url
+
+    def invalid() -> str:
+        url = drafts.begin(me, BODY, Upload_Length=6)
+        drafts.append(me, url, 5, BODY)
+        return url
+
+    made = {
+        "u": lambda: drafts.begin(me, BODY),
+        "k": lambda: drafts.begin(me, BODY, Upload_Length=10),
+        "f": lambda: drafts.path(drafts.create(me, BODY, ends=True)),
+        "g": cancelled,
+        "i": invalid,
     }
+    return Scene(site, made)
 
 
 @pytest.mark.parametrize("step", WALK, ids=lambda step: step.clause)
 def test_the_draft(site, scene, step):
-    answer = raw(site, step.head.format(**scene), step.body)
+    answer = raw(site, step.head.format_map(scene), step.body)
     assert answer.status == step.status, answer.body
     for name, value in step.wants.items():
         if value == "...":
@@ -239,7 +299,7 @@ def test_the_draft(site, scene, step):
 
 def test_the_problem_types_are_those_of_the_draft(site, scene):
     def problem(head: str) -> Any:
-        return json.loads(raw(site, head.format(**scene), BODY).body)
+        return json.loads(raw(site, head.format_map(scene), BODY).body)
 
     kinds = "https://iana.org/assignments/http-problem-types#"
     found = problem(f"PATCH {{u}}\n{KIND}\nUpload-Offset: 4\nUpload-Complete: ?1")

@@ -295,7 +295,7 @@ def test_in_the_assembly(kill, settings, line, when):
         (f"{ENGINE}.ending:_end", "after"),
         (f"{STORE}:FilesystemStore.release", "before"),
         (f"{ENGINE}.ending:_drop_bytes", "after"),
-        (f"{ENGINE}.ending:signals.send_after_commit", "before"),
+        (f"{ENGINE}.ending:hooks.tell", "before"),
     ],
 )
 def test_in_the_middle_of_cancelling(kill, line, when):

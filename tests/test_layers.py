@@ -15,8 +15,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / "resumable_uploads"
 LAYERS = [
     {"errors", "conf", "signals", "owners", "names", "schedule", "texts", "lookups"},
     {"body", "sources", "models", "stores"},
-    {"policies", "engine", "runner", "buckets", "credentials"},
-    {"assembly", "retention"},
+    {"policies", "hooks", "engine", "runner", "buckets", "credentials"}
+    | {"outbox", "payloads"},
+    {"assembly", "retention", "webhooks"},
     {"inline", "tasks", "admin", "checks", "management", "protocols"}
     | {"forms", "rendering", "urls", "pages", "templatetags"},
 ]

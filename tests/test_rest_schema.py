@@ -9,6 +9,7 @@ from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.core.management import call_command
@@ -18,8 +19,9 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
 from rest_framework import authentication, exceptions, permissions, throttling
 
-from resumable_uploads import body, engine, errors, stores
+from resumable_uploads import body, engine, errors, hooks, stores
 from resumable_uploads.models import UploadSession
+from resumable_uploads.policies import UploadPolicy
 from resumable_uploads.protocols import rest, rest_schema
 from resumable_uploads.protocols.base import UploadView
 
@@ -46,8 +48,9 @@ def schema() -> dict[str, Any]:
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield method, path and description of every operation of the protocol."""
     for path, methods in schema()["paths"].items():
-        if path.startswith(UPLOADS):
-            for method, operation in methods.items():
+        for method, operation in methods.items():
+            # Others are tus and the IETF draft, which test_openapi looks after.
+            if operation["tags"] == rest_schema.TAGS:
                 yield method, path, operation
 
 
@@ -313,6 +316,24 @@ def taken_over(me, settings, patch):
     return upload
 
 
+def hooked(hook, error):
+    """Have a hook of the policy raise an error."""
+
+    def raising(*args):
+        raise error
+
+    def prepare(me, settings, patch):
+        change(settings, PROGRESS_EVERY=timedelta(microseconds=1))
+        upload = open_upload(me)
+        # The clock begins with the first look.
+        hooks._clock.is_due(UUID(upload["id"]), 0)
+        policy = type("Hooked", (UploadPolicy,), {hook: raising})
+        policies(settings, default={"class": policy})
+        return upload
+
+    return prepare
+
+
 def waiting(me, settings, patch):
     change(settings, RUNNER="tests.rest.nobody")
     return send_file(me, DATA)
@@ -403,7 +424,9 @@ SCENARIOS: dict[tuple[str, int, str], Any] = {
     ("uploads_create", 413, "quota_exceeded"): allow(quota=2),
     ("uploads_create", 415, "unsupported_media_type"): (opened, form),
     ("uploads_create", 422, "type_not_allowed"): allow(allowed_types=["image/*"]),
+    ("uploads_create", 422, "rejected"): hooked("pre_create", errors.Rejected()),
     ("uploads_create", 429, "too_many_uploads"): one_is_open,
+    ("uploads_create", 503, "hook_failed"): hooked("pre_create", KeyError()),
     ("uploads_retrieve", 200, ""): opened,
     ("uploads_retrieve", 404, "not_found"): not_found,
     ("uploads_append", 200, ""): opened,
@@ -422,6 +445,7 @@ SCENARIOS: dict[tuple[str, int, str], Any] = {
         opened,
         patch(0, DATA, Content_Digest=WRONG),
     ),
+    ("uploads_append", 422, "stopped"): hooked("progress", errors.Rejected()),
     ("uploads_append", 503, "shutting_down"): stopping,
     ("uploads_append", 507, "storage_full"): full_disk,
     ("uploads_cancel", 204, ""): opened,
@@ -444,6 +468,7 @@ SCENARIOS: dict[tuple[str, int, str], Any] = {
         opened,
         put(0, DATA, Content_Digest=WRONG),
     ),
+    ("uploads_put_chunk", 422, "stopped"): hooked("progress", errors.Rejected()),
     ("uploads_put_chunk", 507, "storage_full"): full_disk,
     ("uploads_complete", 200, ""): complete,
     ("uploads_complete", 202, ""): waiting,

@@ -20,6 +20,7 @@ from resumable_uploads.protocols import tus as protocol
 from resumable_uploads.stores.filesystem import FilesystemStore, FilesystemWriter
 
 from . import tus
+from .described import described  # noqa: F401
 from .making import heard
 from .rest import change, finished, nobody, policies, sha256, some_bytes, staged
 from .tus import checksum, create, cut, head, metadata, offset_of, patch, post
@@ -27,6 +28,8 @@ from .visitor import Visitor
 
 # PostgreSQL is asked by the tests of contracts and races.
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
+pytestmark += [pytest.mark.usefixtures("described")]
+DESCRIBED = ("tus", tus.URL.rstrip("/"))
 
 DATA = some_bytes(5000)
 NOWHERE = f"{tus.URL}00000000-0000-4000-8000-000000000000"
@@ -109,6 +112,15 @@ def test_patch_is_204_with_the_new_offset(me, url):
     answer = patch(me, url, 1000, DATA[1000:])
     assert (answer.status, answer.headers["Upload-Offset"]) == (204, "5000")
     assert_stored()
+
+
+def test_an_answer_without_content_has_no_type(me, url):
+    answers = [post(me, Upload_Length=3), head(me, url), patch(me, url, 0, DATA)]
+    answers.append(tus.delete(me, url))
+    for answer in answers:
+        assert answer.status < 300
+        assert not answer.body
+        assert "Content-Type" not in answer.headers
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,8 +75,9 @@ V = "Tus-Resumable: 1.0.0"
 FRESH = {"Upload-Offset": "0", "Cache-Control": "no-store", "Upload-Length": "10"}
 NO_OFFSET: dict[str, str | None] = {"Upload-Offset": None}
 # "{u}" is an upload of 10 bytes that has none, "{e}" one that has 5, "{d}" one of
-# deferred length, "{p}" a finished partial of 5, "{q}" an unfinished one, "{f}" a
-# final.
+# deferred length, "{b}" one such that has 5, "{p}" a finished partial of 5, "{q}" an
+# unfinished one, "{s}" a stranger's, "{f}" a final, "{c}" a complete one of 5, "{z}"
+# one of none, "{x}" one whose time is up.
 WALK = [
     Step("HEAD tells the offset, also 0", f"HEAD {{u}}\n{V}", 200, wants=FRESH),
     Step(
@@ -290,31 +291,224 @@ WALK = [
         403,
         BODY,
     ),
+    # Edges
+    Step(
+        "HEAD of an empty file",
+        f"HEAD {{z}}\n{V}",
+        200,
+        wants={"Upload-Offset": "0", "Upload-Length": "0"},
+    ),
+    Step(
+        "PATCH of an empty file with nothing",
+        f"PATCH {{z}}\n{V}\nUpload-Offset: 0\nContent-Type: {KIND}",
+        204,
+        wants={"Upload-Offset": "0"},
+    ),
+    *(
+        Step(
+            f"PATCH at {offset}, which is not the end",
+            f"PATCH {{e}}\n{V}\nUpload-Offset: {offset}\nContent-Type: {KIND}",
+            409,
+            BODY,
+            {"Upload-Offset": "5"},
+        )
+        for offset in (6, 10, 11, 2**63 - 1)
+    ),
+    Step(
+        "the last PATCH again at its old offset",
+        f"PATCH {{c}}\n{V}\nUpload-Offset: 0\nContent-Type: {KIND}",
+        409,
+        BODY,
+        {"Upload-Offset": "5"},
+    ),
+    Step(
+        "nothing at the end of what is complete",
+        f"PATCH {{c}}\n{V}\nUpload-Offset: 5\nContent-Type: {KIND}",
+        204,
+        wants={"Upload-Offset": "5", "Upload-Expires": None},
+    ),
+    Step(
+        "more at the end of what is complete",
+        f"PATCH {{c}}\n{V}\nUpload-Offset: 5\nContent-Type: {KIND}",
+        413,
+        BODY,
+    ),
+    *(
+        Step(
+            f"a length of {length!r}",
+            f"POST {tus.URL}\n{V}\nUpload-Length: {length}",
+            400,
+        )
+        for length in ("1.5", "abc", "", "9" * 23, "+5", "0x5")
+    ),
+    Step(
+        "both lengths",
+        f"POST {tus.URL}\n{V}\nUpload-Length: 5\nUpload-Defer-Length: 1",
+        400,
+    ),
+    Step(
+        "the longest length there is",
+        f"POST {tus.URL}\n{V}\nUpload-Length: {2**63 - 1}",
+        413,
+    ),
+    Step(
+        "a length that is said again",
+        f"PATCH {{u}}\n{V}\nUpload-Offset: 0\nUpload-Length: 10\nContent-Type: {KIND}",
+        204,
+        BODY,
+    ),
+    Step(
+        "a deferred length below what is there",
+        f"PATCH {{b}}\n{V}\nUpload-Offset: 5\nUpload-Length: 4\nContent-Type: {KIND}",
+        400,
+    ),
+    Step(
+        "a deferred length above the maximum",
+        f"PATCH {{d}}\n{V}\nUpload-Offset: 0\nUpload-Length: 100000001\n"
+        f"Content-Type: {KIND}",
+        413,
+    ),
+    *(
+        Step(
+            f"metadata like {said[:30]!r}",
+            f"POST {tus.URL}\n{V}\nUpload-Length: 1\nUpload-Metadata: {said}",
+            status,
+        )
+        for said, status in {
+            "": 201,
+            "key": 201,
+            "key ": 201,
+            "a YQ== , b Yg==": 201,
+            "name Li4vLi4vZXRjL3Bhc3N3ZA==": 201,
+            "filename AAEKDf/+": 201,
+            "a ???": 400,
+            "a YQ==,a Yg==": 400,
+            "a b c": 400,
+            "ä YQ==": 400,
+            "a " + "YWFh" * 1250: 431,
+            "a " + "YWFh" * 2500: 431,
+        }.items()
+    ),
+    Step(
+        "nothing at the end of a finished partial",
+        f"PATCH {{p}}\n{V}\nUpload-Offset: 5\nContent-Type: {KIND}",
+        204,
+        wants={"Upload-Offset": "5"},
+    ),
+    Step(
+        "concatenation of what is somebody else's",
+        f"POST {tus.URL}\n{V}\nUpload-Concat: final;{{s}}",
+        404,
+    ),
+    *(
+        Step(
+            f"concatenation by {said!r}",
+            f"POST {tus.URL}\n{V}\nUpload-Concat: {said}",
+            400,
+        )
+        for said in ("final;", "final", "foo", "Partial")
+    ),
+    Step(
+        "creation with bytes of a final",
+        f"POST {tus.URL}\n{V}\nUpload-Concat: final;{{p}}\nContent-Type: {KIND}",
+        403,
+        BODY,
+    ),
+    *(
+        Step(f"{method} of what has expired", f"{method} {{x}}\n{V}{more}", 410)
+        for method, more in {
+            "HEAD": "",
+            "PATCH": f"\nUpload-Offset: 0\nContent-Type: {KIND}",
+            "DELETE": "",
+        }.items()
+    ),
+    Step(
+        "an overridden method in small letters",
+        f"POST {{u}}\n{V}\nX-HTTP-Method-Override: patch\nUpload-Offset: 0\n"
+        f"Content-Type: {KIND}",
+        204,
+        BODY,
+    ),
+    Step(
+        "HEAD in the place of DELETE",
+        f"DELETE {{e}}\n{V}\nX-HTTP-Method-Override: HEAD",
+        200,
+        wants={"Upload-Offset": "5"},
+    ),
+    Step(
+        "OPTIONS is not overridden",
+        f"OPTIONS {{e}}\n{V}\nX-HTTP-Method-Override: DELETE",
+        204,
+        wants={"Tus-Version": "1.0.0"},
+    ),
+    Step(
+        "the URL is of this host, whatever a stranger forwards",
+        f"POST {tus.URL}\n{V}\nUpload-Length: 1\nX-Forwarded-Host: evil.example\n"
+        "Forwarded: host=evil.example",
+        201,
+        wants={"Location": "{site}..."},
+    ),
 ]
 
 
+class Scene(dict[str, str]):
+    """Uploads by their letters, each made when a step needs it."""
+
+    def __init__(self, site: LiveSite, made: dict[str, Callable[[], str]]) -> None:
+        super().__init__(site=site.url)
+        self.made = made
+
+    def __missing__(self, letter: str) -> str:
+        self[letter] = self.made[letter]()
+        return self[letter]
+
+
 @pytest.fixture
-def scene(me: Client, site: LiveSite) -> dict[str, str]:
-    part = tus.create(me, 5, BODY, Upload_Concat="partial")
-    return {
-        "site": site.url,
-        "u": tus.create(me, 10),
-        "e": tus.create(me, 10, BODY),
-        "d": tus.create(me, None),
-        "p": part,
-        "q": tus.create(me, 5, b"h", Upload_Concat="partial"),
-        "f": tus.path(tus.post(me, Upload_Concat=f"final;{part}")),
+def scene(me: Client, site: LiveSite) -> Scene:
+    def final() -> str:
+        part = tus.create(me, 5, BODY, Upload_Concat="partial")
+        return tus.path(tus.post(me, Upload_Concat=f"final;{part}"))
+
+    def expired() -> str:
+        url = tus.create(me, 10)
+        pk = url.rpartition("/")[2].replace("-", "")
+        past = "UPDATE resumable_uploads_uploadsession SET expires_at = ? WHERE id = ?"
+        site.sql(past, "2020-01-01 00:00:00", pk)
+        return url
+
+    def foreign() -> str:
+        with Client(site.url) as stranger:
+            # Who has a session owns uploads; else the URL would be key enough.
+            stranger.get("/upload/")
+            return tus.create(stranger, 5, BODY, Upload_Concat="partial")
+
+    made = {
+        "u": lambda: tus.create(me, 10),
+        "e": lambda: tus.create(me, 10, BODY),
+        "d": lambda: tus.create(me, None),
+        "b": lambda: tus.create(me, None, BODY),
+        "p": lambda: tus.create(me, 5, BODY, Upload_Concat="partial"),
+        "q": lambda: tus.create(me, 5, b"h", Upload_Concat="partial"),
+        "s": foreign,
+        "f": final,
+        "c": lambda: tus.create(me, 5, BODY),
+        "z": lambda: tus.create(me, 0),
+        "x": expired,
     }
+    return Scene(site, made)
 
 
 @pytest.mark.parametrize("step", WALK, ids=lambda step: step.clause)
 def test_the_specification(site, scene, step):
-    answer = raw(site, step.head.format(**scene), step.body)
+    answer = raw(site, step.head.format_map(scene), step.body)
     assert answer.status == step.status, answer.body
-    assert answer.headers["Tus-Resumable"] == "1.0.0"
+    if len(step.head) < 8190:
+        # Of longer lines gunicorn itself says that they are too long.
+        assert answer.headers["Tus-Resumable"] == "1.0.0"
     for name, value in step.wants.items():
-        if value == "...":
-            assert answer.headers[name]
+        if value and value.endswith("..."):
+            begin = value.removesuffix("...").format_map(scene)
+            assert answer.headers[name].startswith(begin)
         else:
             assert answer.headers[name] == value
 
@@ -348,6 +542,38 @@ def test_who_asks_whether_to_go_on_is_refused_all_the_same(site, scene):
         request.send(BODY)
         # Python's client skips a 100.
         assert request.answer().status == 409
+
+
+def test_a_refusal_of_too_much_is_heard_before_it_is_sent(site, scene):
+    headers = tus.V1 | tus.OFFSETS | {"Upload-Offset": "0"}
+    headers["Content-Length"] = "3000000"
+    with RawRequest("127.0.0.1", site.port, "PATCH", scene["u"], headers) as request:
+        request.send(DATA[:3_000_000])
+        assert request.answer().status == 413
+
+
+def test_a_deferred_length_does_not_let_in_more_than_the_maximum(site, scene):
+    headers = tus.V1 | tus.OFFSETS | {"Upload-Offset": "0"}
+    headers["Content-Length"] = "100000001"
+    with RawRequest("127.0.0.1", site.port, "PATCH", scene["d"], headers) as request:
+        request.send(BODY)
+        request.half_close()
+        assert request.answer().status == 413
+
+
+def test_of_pieces_that_run_over_the_length_what_fits_is_kept(site, me, scene):
+    headers = tus.V1 | tus.OFFSETS | {"Upload-Offset": "5"}
+    headers["Transfer-Encoding"] = "chunked"
+    with RawRequest("127.0.0.1", site.port, "PATCH", scene["e"], headers) as request:
+        request.send(b"9\r\nhello1234\r\n0\r\n\r\n")
+        assert request.answer().status == 413
+    assert me.get(scene["e"]).body == BODY + b"hello"
+
+
+def test_metadata_is_given_back_as_it_came(site, me):
+    said = "filename AAEKDf/+Li4v,is_confidential,b YQ=="
+    url = tus.create(me, 1, Upload_Metadata=said)
+    assert tus.head(me, url).headers["Upload-Metadata"] == said
 
 
 # Cuts and stalls
@@ -392,6 +618,30 @@ def test_every_byte_before_a_cut_is_kept(site, me, after, how, framed):
     wait_for_offset(site, url, after)
     assert tus.offset_of(me, url) == after
     assert tus.patch(me, url, after, DATA[after:]).status == 204
+    assert sha256(me.get(url).body) == sha256(DATA)
+
+
+def test_of_a_cut_body_with_a_checksum_nothing_is_kept(site, me):
+    url = tus.create(me, len(DATA))
+    with begin(me, url, **tus.checksum(DATA)) as request:
+        request.send(DATA[:100_000])
+        wait_until_arrived(request)
+        # While it is on its way, it is none of the offset either.
+        assert value(site, url, "received") == 0
+        request.half_close()
+        assert request.answer().status == 400
+    assert tus.offset_of(me, url) == 0
+
+
+def test_a_second_patch_at_the_same_offset_ends_the_first(site, me):
+    url = tus.create(me, len(DATA))
+    with begin(me, url) as hanging:
+        hanging.send(DATA[:100_000])
+        wait_for_offset(site, url, 100_000)
+        assert tus.patch(me, url, 0, DATA).status == 409, "it is not where that begins"
+        assert tus.patch(me, url, 100_000, DATA[100_000:]).status == 204
+        hanging.send(DATA[100_000:])
+        assert hanging.answer().status in (400, 409)
     assert sha256(me.get(url).body) == sha256(DATA)
 
 

@@ -7,6 +7,12 @@ do what.
 from __future__ import annotations
 
 from .access_keys import AccessKeyAdmin, RevocationAdmin
+from .deliveries import WebhookDeliveryAdmin
 from .uploads import UploadSessionAdmin
 
-__all__ = ["AccessKeyAdmin", "RevocationAdmin", "UploadSessionAdmin"]
+__all__ = [
+    "AccessKeyAdmin",
+    "RevocationAdmin",
+    "UploadSessionAdmin",
+    "WebhookDeliveryAdmin",
+]

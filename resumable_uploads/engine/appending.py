@@ -23,9 +23,11 @@ from .rows import (
     refreshed,
     slid,
 )
+from .watching import watched
 from .writing import discard, new_chunk, nudged_if_full, writing, written
 
 
+@watched
 def append(upload: UploadSession, offset: int, body: Body) -> UploadSession:
     """Add a body to the end of an upload and return the upload as it is then.
 

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Case, CharField, F, Q, QuerySet, Value, When
 from django.utils import timezone
 
-from .. import errors, signals
+from .. import errors, hooks, outbox
 from ..conf import setting
 from ..models import OPEN_STATES, Chunk, State, UploadSession
 from ..stores import Store, store_for
@@ -78,14 +79,28 @@ def expire_if_overdue(upload: UploadSession) -> bool:
 
 def _end(rows: QuerySet[UploadSession], state: State, **changes: Any) -> int:
     now = timezone.now()
-    return rows.update(
-        state=state,
-        settled=False,
-        active_at=now,
-        expires_at=now + setting("TOMBSTONES_KEPT_FOR"),
-        lease="",
-        **changes,
-    )
+    changes |= {
+        "state": state,
+        "settled": False,
+        "active_at": now,
+        "expires_at": now + setting("TOMBSTONES_KEPT_FOR"),
+        "lease": "",
+    }
+    if not outbox.wanted(_EVENTS[state]):
+        return rows.update(**changes)
+    return _end_and_note(rows, _EVENTS[state], changes)
+
+
+def _end_and_note(
+    rows: QuerySet[UploadSession], event: str, changes: dict[str, Any]
+) -> int:
+    """End uploads, and have it told of those that this call has ended."""
+    pks, token = list(rows.values_list("pk", flat=True)), new_lease()
+    with transaction.atomic():
+        rows.filter(pk__in=pks).update(**changes | {"lease": token})
+        ended = UploadSession.objects.filter(pk__in=pks, lease=token)
+        outbox.note(event, ended)
+        return ended.update(lease="")
 
 
 def reject(upload: UploadSession, lease: str, error: errors.UploadError) -> None:
@@ -97,11 +112,18 @@ def reject(upload: UploadSession, lease: str, error: errors.UploadError) -> None
         settle([upload.pk])
 
 
-_SIGNALS = {
-    State.COMPLETE: signals.upload_completed,
-    State.CANCELLED: signals.upload_cancelled,
-    State.EXPIRED: signals.upload_expired,
-    State.REJECTED: signals.upload_failed,
+def stop(upload: UploadSession, error: errors.UploadError) -> None:
+    """End an upload that was refused while it was being sent."""
+    rows = UploadSession.objects.filter(pk=upload.pk, state=State.RECEIVING)
+    if _end(rows, State.REJECTED, error_code=error.code, error=error.message):
+        settle([upload.pk])
+
+
+_EVENTS = {
+    State.COMPLETE: hooks.COMPLETED,
+    State.CANCELLED: hooks.CANCELLED,
+    State.EXPIRED: hooks.EXPIRED,
+    State.REJECTED: hooks.FAILED,
 }
 
 
@@ -119,7 +141,7 @@ def settle(upload_ids: Iterable[uuid.UUID]) -> int:
     ]
     Chunk.objects.filter(upload__in=done).delete()
     for upload in mine.filter(pk__in=done):
-        signals.send_after_commit(_SIGNALS[State(upload.state)], upload)
+        hooks.tell(_EVENTS[State(upload.state)], upload)
     # What is gone has no file any more, and its name may one day be another one's.
     kept = Case(
         When(state=State.COMPLETE, then=F("file")),
@@ -137,7 +159,7 @@ def _taken_to_settle(upload_ids: list[uuid.UUID]) -> QuerySet[UploadSession]:
     """
     token, now = new_lease(), timezone.now()
     rows = UploadSession.objects.filter(
-        pk__in=upload_ids, settled=False, state__in=_SIGNALS
+        pk__in=upload_ids, settled=False, state__in=_EVENTS
     )
     free = Q(lease="") | Q(active_at__lt=now - SETTLING_TAKES)
     rows.filter(free).update(lease=token, active_at=now)

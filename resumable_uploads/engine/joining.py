@@ -11,11 +11,11 @@ from django.db.models import F, Value
 from django.db.models.functions import Least
 from django.utils import timezone
 
-from .. import errors, runner, signals
+from .. import errors, runner
 from ..models import AddressedBy, Chunk, State, UploadSession
 from ..owners import Owner
 from ..policies import UploadPolicy
-from .opening import NewUpload, check_new, new_row
+from .opening import NewUpload, ask, check_new, new_row, note_opened
 from .quotas import check_quota
 from .rows import ENDED, receiving, refreshed
 
@@ -44,6 +44,7 @@ def concatenate(
     check_new(new, owner, policy)
     if any(part.storage != policy.storage for part in parts):
         raise errors.Invalid("A part is kept in another storage.")
+    ask(owner, protocol, policy, new)
     upload = new_row(owner, protocol, policy, new)
     with transaction.atomic(durable=True):
         _hold_parts(owner, {part.pk: part for part in parts})
@@ -54,7 +55,7 @@ def concatenate(
         chunks = list(_lent_chunks(upload, parts))
         Chunk.objects.bulk_create(chunks, batch_size=500)
         receiving(upload).update(received=new.length, chunk_count=len(chunks), **ENDED)
-        signals.send_after_commit(signals.upload_created, upload)
+        note_opened(upload)
         runner.nudge(runner.ASSEMBLE, upload.pk)
     return refreshed(upload)
 

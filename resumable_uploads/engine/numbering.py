@@ -27,11 +27,13 @@ from .rows import (
     slid,
     slide_if_near,
 )
+from .watching import watched
 from .writing import discard, is_same, new_chunk, nudged_if_full, writing, written
 
 _chunk_by_number = Lookup(Chunk, ("upload", "number"))
 
 
+@watched
 def put_chunk(
     upload: UploadSession, number: int, body: Body, replace: bool = False
 ) -> tuple[Chunk, bool]:
@@ -144,6 +146,8 @@ def _read_repeat(
 
     Once the file is complete, nothing is left to compare with, and nothing to harm.
     """
+    # What is there already is no progress.
+    body.watch = None
     # The length may have become known only now, and the number may be none of it.
     size = _expected_size(upload, number, body)
     known = known or known_chunk(upload, number)

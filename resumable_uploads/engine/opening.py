@@ -8,7 +8,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from .. import errors, names, runner, signals
+from .. import errors, hooks, names, outbox, runner
 from ..body import CHECKSUM, DIGESTS
 from ..conf import setting
 from ..models import OPEN_STATES, UploadSession
@@ -39,6 +39,8 @@ class NewUpload:
     chunk_total: int | None = None
     declared_checksum: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+    # What the protocol itself keeps there, by its keys: no hook may change it.
+    reserved: tuple[str, ...] = ()
     # "bucket/key", where the finished file is to be found by that.
     object_key: str = ""
     ends_when_full: bool = True
@@ -58,18 +60,19 @@ def open(
     """Open an upload, or find the owner's open one with the same client key.
 
     Return it and whether it is new. Raise Invalid, PermissionDenied, TooLarge,
-    TypeNotAllowed, QuotaExceeded, TooManyUploads, or ClientKeyInUse where the same
-    client key has another length or chunk size.
+    TypeNotAllowed, QuotaExceeded, TooManyUploads, Rejected, HookFailed, or
+    ClientKeyInUse where the same client key has another length or chunk size.
     """
     policy.check_owner(owner)
     check_new(new, owner, policy)
-    tries_left = OPEN_TRIES
+    tries_left, is_asked = OPEN_TRIES, False
     while True:
         tries_left -= 1
         if found := _find_by_key(owner, protocol, new):
             if found.policy != policy.name:
                 raise errors.ClientKeyInUse(id=str(found.pk))
             return found, False
+        is_asked = is_asked or ask(owner, protocol, policy, new)
         if new.chunk_size is None and new.advise_chunk_size:
             new.chunk_size = advised_chunk_size(new.length)
             _check_geometry(new)
@@ -80,7 +83,7 @@ def open(
                 upload.save(force_insert=True)
                 _check_not_completed(owner, protocol, new)
                 end_if_full(upload, upload)
-                signals.send_after_commit(signals.upload_created, upload)
+                note_opened(upload)
                 nudge_if_full(upload)
                 runner.nudge(runner.HOUSEKEEP)
         except (IntegrityError, Outrun):
@@ -89,6 +92,20 @@ def open(
                 raise
             continue
         return refreshed(upload), True
+
+
+def note_opened(upload: UploadSession) -> None:
+    """Have it told that an upload was opened, within the transaction of that."""
+    if outbox.wanted(hooks.CREATED):
+        outbox.note(hooks.CREATED, [refreshed(upload)])
+    hooks.tell(hooks.CREATED, upload)
+
+
+def ask(owner: Owner, protocol: str, policy: UploadPolicy, new: NewUpload) -> bool:
+    """Let the project change what is to be opened, or refuse it. Raise as ``open``."""
+    if hooks.pre_create(owner, protocol, policy, new):
+        check_new(new, owner, policy)
+    return True
 
 
 def check_new(new: NewUpload, owner: Owner, policy: UploadPolicy) -> None:

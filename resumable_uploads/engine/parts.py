@@ -24,6 +24,7 @@ from .ending import lenders
 from .numbering import Outrun, advance, known_chunk, swap_chunk
 from .quotas import room_for
 from .rows import ENDED, check_receiving, receiving, refreshed, slide_if_near
+from .watching import watched
 from .writing import discard, is_same, new_chunk, writing, written
 
 # Sizes that clients choose for their parts are multiples of it; rests are hardly ever.
@@ -33,6 +34,7 @@ ROUND = 1024
 Choice = Callable[[Sequence[Chunk]], tuple[Sequence[Chunk], dict[str, Any]]]
 
 
+@watched
 def put_part(
     upload: UploadSession, number: int, body: Body, digests: Iterable[str] = ()
 ) -> Chunk:

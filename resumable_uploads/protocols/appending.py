@@ -148,6 +148,9 @@ class AppendingView(ForeignView):
     ) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
         self._cors().answer(request, response, EXPOSED)
+        if not (response.streaming or isinstance(response, Response)):
+            # Django says of nothing at all that it is HTML.
+            response.headers.pop("Content-Type", None)
         return response
 
     def handle_exception(self, exc: Exception) -> Response:

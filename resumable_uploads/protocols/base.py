@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
@@ -22,7 +23,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from .. import engine, errors, sources
+from .. import engine, errors, outbox, sources
 from ..body import Body
 from ..conf import MIB, seconds
 from ..models import UploadSession
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 # A refused body is read on for so long, since most clients listen only afterwards.
 DRAIN_AT_MOST = 8 * MIB
 DRAIN_SECONDS = 5.0
+# Headers that webhooks tell of, besides those of tus and the IETF draft.
+_TOLD = {"content-type", "host", "origin", "user-agent", "x-request-id"}
 # Seconds after which a client may try again what the server could not do.
 RETRY_AFTER = 2
 
@@ -150,6 +153,10 @@ class UploadView(Speaker, APIView):
         # A request may last for hours; ATOMIC_REQUESTS must not hold a row for it.
         return transaction.non_atomic_requests(super().as_view(**initkwargs))
 
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        with outbox.asked_by(partial(_told_of, request)):
+            return super().dispatch(request, *args, **kwargs)
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         # Before anything else: to look for a CSRF token is to read the document.
         if not self.takes_body:
@@ -236,10 +243,26 @@ class UploadView(Speaker, APIView):
         return answer
 
     def _status_of(self, error: errors.UploadError) -> int:
+        if isinstance(error, errors.Rejected) and error.status:
+            return error.status
         kinds = type(error).__mro__
         return next(
             self.status_codes[kind] for kind in kinds if kind in self.status_codes
         )
+
+
+def _told_of(request: Any) -> dict[str, Any]:
+    """Return what webhooks tell of a request: no cookie, and no other secret."""
+    return {
+        "method": request.method,
+        "uri": request.get_full_path(),
+        "address": request.META.get("REMOTE_ADDR", ""),
+        "headers": {
+            name: value
+            for name, value in request.headers.items()
+            if name.lower() in _TOLD or name.lower().startswith(("tus-", "upload-"))
+        },
+    }
 
 
 def source_of(request: Any) -> sources.Source:

@@ -43,6 +43,7 @@ WORTH_A_RETRY = {
     errors.ChecksumMismatch.code,
     errors.StorageUnavailable.code,
     errors.StorageFull.code,
+    errors.HookFailed.code,
     errors.TooManyUploads.code,
     "server_error",
     "throttled",

@@ -226,6 +226,7 @@ class TargetView(DraftView):
             content_type=kind,
             relative_path=metadata.folder,
             metadata=metadata.kept(),
+            reserved=(tus_metadata.HEADERS,),
             declared_checksum=_declared(headers.get("Repr-Digest")),
             # tus-js-client, the only one to speak those, never ends an empty file.
             ends_when_full=self.version() in OLDER,

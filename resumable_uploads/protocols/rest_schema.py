@@ -153,6 +153,7 @@ FACTS: dict[type[Exception], dict[str, Any]] = {
     errors.TooManyUploads: {"max_open": 100},
     errors.TypeNotAllowed: {"allowed_extensions": [".png", ".jpg"]},
     errors.Rejected: {"state": State.REJECTED.value},
+    errors.Stopped: {"state": State.REJECTED.value},
     errors.OffsetMismatch: {"offset": 5000},
     errors.Interrupted: {"offset": 5000},
     errors.ChunkConflict: {"number": 3},
@@ -167,6 +168,7 @@ CODES = sorted(
     {
         *(kind.code for kind in rest.RestView.status_codes if kind.code != "error"),
         *(kind.code for kind in (errors.WrongSize, errors.QuotaExceeded)),
+        *(kind.code for kind in (errors.Stopped, errors.HookFailed)),
         *("not_authenticated", "authentication_failed", "throttled"),
         *("method_not_allowed", "unsupported_media_type"),
     }
@@ -256,6 +258,7 @@ OF_A_BODY = (
     errors.TooLarge,
     errors.QuotaExceeded,
     errors.ChecksumMismatch,
+    errors.Stopped,
     errors.StorageFull,
 )
 
@@ -334,6 +337,8 @@ OPERATIONS: dict[type[rest.RestView], dict[str, Any]] = {
                     errors.QuotaExceeded,
                     errors.TypeNotAllowed,
                     errors.TooManyUploads,
+                    errors.Rejected,
+                    errors.HookFailed,
                     exceptions.UnsupportedMediaType,
                 ),
             },

@@ -115,10 +115,13 @@ NAMES = {
     errors.ShuttingDown.code: "ERR_SERVER_SHUTDOWN",
     errors.Incomplete.code: "ERR_UPLOAD_NOT_FINISHED",
     errors.Rejected.code: "ERR_UPLOAD_REJECTED",
+    errors.Stopped.code: "ERR_UPLOAD_STOPPED",
     Locked.code: "ERR_UPLOAD_LOCKED",
     OriginNotAllowed.code: "ERR_ORIGIN_NOT_ALLOWED",
     "server_error": "ERR_INTERNAL_SERVER_ERROR",
 }
+# For a stall, which has the code of a cut.
+READ_TIMEOUT = "ERR_READ_TIMEOUT"
 
 
 class PlainRenderer(BaseRenderer):
@@ -161,7 +164,7 @@ class TusView(AppendingView):
     def refusal(self, code: str, detail: str, facts: dict[str, Any]) -> str:
         name = NAMES.get(code, f"ERR_{code.upper()}")
         if isinstance(self.refused, errors.Stalled):
-            name = "ERR_READ_TIMEOUT"
+            name = READ_TIMEOUT
         return f"{name}: {detail}\n"
 
     def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -414,6 +417,7 @@ def _new_upload(
         content_type=metadata.content_type,
         relative_path=metadata.folder,
         metadata=kept,
+        reserved=(tus_metadata.HEADERS,),
     )
 
 

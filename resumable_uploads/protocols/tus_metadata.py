@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import errors
+from ..names import REQUEST_HEADERS
 
 MAX_LENGTH = 4 * 1024
 # Under this key of UploadSession.metadata is kept what was said in headers and is to be
 # said again as it was. No key of a client's has a space in it.
-HEADERS = "request headers"
+HEADERS = REQUEST_HEADERS
 
 _KEY = re.compile(r"[!-+\--~]+")
 # What the clients call the name of a file, and its type.

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from resumable_uploads import retention
+from resumable_uploads import inline, retention
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -66,3 +66,4 @@ class Command(BaseCommand):
             else "{0.expired} expired, {0.forgotten} forgotten, {0.settled} tidied up."
         )
         self.stdout.write("Uploads: " + words.format(purged))
+        inline.finish()

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from resumable_uploads import retention
+from resumable_uploads import inline, retention
 from resumable_uploads.management.examination import FAIL, OK, WARN, Finding, examine
 
 
@@ -35,6 +35,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["resend"]:
             self.stdout.write(f"Assemblies asked for again: {retention.resend()}")
+            inline.finish()
         if options["sweep"]:
             self.stdout.write(f"Orphans dropped: {retention.sweep()}")
         levels = [self.show(finding) for finding in examine()]

@@ -277,6 +277,7 @@ class ObjectView(MultipartView):
             content_type=self.request.headers.get("Content-Type", ""),
             object_key=bucket.object_key(self.key),
             metadata=facts,
+            reserved=tuple(set(facts) - {"headers", "meta"}),
             ends_when_full=False,
         )
 

@@ -56,6 +56,9 @@ STATUSES = {
 class Refusal(errors.UploadError):
     """A request that is refused; ``facts`` are elements of the answer."""
 
+    # In place of the code's own.
+    status: int | None = None
+
     def __init__(self, code: str, message: str = "", **facts: Any) -> None:
         super().__init__(message or MESSAGES.get(code, ""), **facts)
         self.code = code
@@ -70,6 +73,15 @@ MESSAGES = {
     "NotImplemented": "That is not supported here.",
     "PreconditionFailed": "A condition of the request does not hold.",
     "ExpiredToken": "The credentials have expired.",
+}
+
+# What is refused with a status and no code of the vendors.
+BY_STATUS = {
+    401: "AccessDenied",
+    403: "AccessDenied",
+    405: "MethodNotAllowed",
+    429: "TooManyRequests",
+    500: "InternalError",
 }
 
 # From the words of uploads to those of the vendors; the first class that fits counts.
@@ -101,4 +113,7 @@ def refusal_of(error: errors.UploadError) -> Refusal:
         return error
     kinds = type(error).__mro__
     code = next(_CODES[kind] for kind in kinds if kind in _CODES)
-    return Refusal(code, error.message)
+    status = error.status if isinstance(error, errors.Rejected) else None
+    refusal = Refusal(BY_STATUS.get(status or 0, code), error.message)
+    refusal.status = status
+    return refusal

@@ -22,7 +22,7 @@ from . import cors, documents
 from .access import Access, Signed
 from .dialects import Dialect
 from .oss import Oss
-from .refusals import Refusal, refusal_of
+from .refusals import BY_STATUS, Refusal, refusal_of
 
 # Parameters that ask for something that is not there. Others are left alone: clients
 # add some of their own.
@@ -161,20 +161,14 @@ class MultipartView(ForeignView):
         exc: Any = None,
     ) -> Any:
         """Answer what the framework refuses, or nobody has expected."""
-        by_status = {
-            401: "AccessDenied",
-            403: "AccessDenied",
-            405: "MethodNotAllowed",
-            429: "TooManyRequests",
-            500: "InternalError",
-        }
-        return self.refused(Refusal(by_status.get(status, "InvalidRequest"), detail))
+        return self.refused(Refusal(BY_STATUS.get(status, "InvalidRequest"), detail))
 
     def refused(
         self, refusal: Refusal, headers: Mapping[str, str] | None = None
     ) -> HttpResponse:
         """Answer with a refusal, where it cannot be raised."""
         code, status = self.dialect.code(refusal.code)
+        status = refusal.status or status
         facts = [
             (name, value) for name, value in refusal.facts.items() if name[:1].isupper()
         ]

@@ -65,6 +65,7 @@ const BY_CODE = {
   too_many_uploads: Remedy.REPEAT,
   storage_full: Remedy.REPEAT,
   assembly_failed: Remedy.REPEAT,
+  hook_failed: Remedy.REPEAT,
   incomplete: Remedy.ASK,
   interrupted: Remedy.ASK,
   not_receiving: Remedy.ASK,
@@ -79,6 +80,9 @@ const BY_CODE = {
   too_large: Remedy.GIVE_UP,
   quota_exceeded: Remedy.GIVE_UP,
   redirected: Remedy.GIVE_UP,
+  // Whatever status the site has chosen for it.
+  rejected: Remedy.GIVE_UP,
+  stopped: Remedy.GIVE_UP,
 };
 
 /** @type {Record<number, string>} */
