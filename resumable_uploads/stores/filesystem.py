@@ -105,6 +105,8 @@ class FilesystemWriter(Writer):
         super().__init__(store, upload_id)
         self.path = store.path(store.folder(upload_id))
         self.position = offset or 0
+        # Where the bytes begin that were written in place last.
+        self._began = -1
         self._fd = -1
         if offset is not None:
             self._fd = open_file(self.path / DATA, os.O_RDWR | os.O_CREAT)
@@ -114,7 +116,7 @@ class FilesystemWriter(Writer):
     def write(self, blocks: Iterable[memoryview]) -> Place:
         if not self.in_place:
             return self._spill(blocks)
-        start = self.position
+        start = self._began = self.position
         self.position = write_blocks(self._fd, blocks, start)
         self._keep(self._fd, start, self.position - start)
         return Place(self._key(DATA), start)
@@ -122,10 +124,11 @@ class FilesystemWriter(Writer):
     def discard(self, place: Place) -> None:
         if place.key != self._key(DATA):
             super().discard(place)
-            return
-        # Nobody counts these bytes, so they must not take space either.
-        punch_hole(self._fd, place.start, self.position - place.start)
-        self.position = place.start
+        elif place.start == self._began:
+            # Nobody counts these bytes, so they must not take space either. Bytes of
+            # others stay: what lies there by now may count again.
+            punch_hole(self._fd, place.start, self.position - place.start)
+            self.position = place.start
 
     def close(self) -> None:
         if self._fd >= 0:
