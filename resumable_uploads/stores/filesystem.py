@@ -26,7 +26,7 @@ from django.core.files.storage import FileSystemStorage, Storage
 
 from .. import errors
 from ..conf import setting
-from .base import BLOCK, Piece, Place, Store, Whole, Writer, as_uuid
+from .base import BLOCK, DOOMED, Piece, Place, Store, Whole, Writer, as_uuid
 
 DATA = "data"
 # Where there are no hard links: says to which path the file has been moved.
@@ -347,6 +347,15 @@ class FilesystemStore(Store):
         if folder.name == str(upload_id):
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+    def doom(self, upload_id: uuid.UUID, name: str) -> str:
+        key = f"{self.folder(upload_id)}/{DOOMED}"
+        fd = open_file(self.path(key), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            write_blocks(fd, [memoryview(name.encode())], 0)
+        finally:
+            os.close(fd)
+        return key
 
     def touched_at(self, upload_id: uuid.UUID) -> float:
         try:
