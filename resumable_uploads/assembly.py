@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,6 +104,7 @@ def _assemble(upload: UploadSession) -> None:
         return
     pieces = [Piece(Place(chunk.key, chunk.start), chunk.size) for chunk in chunks]
     with _joined(store, upload, pieces) as whole:
+        _read_back(upload, whole, checksum)
         checksum = _looked_at(upload, policy, whole, checksum)
         planned = _planned_name(upload, policy, store)
         _note_plan(upload, planned, checksum)
@@ -140,6 +142,29 @@ def _joined(
         yield whole
     finally:
         whole.close()
+
+
+def _read_back(upload: UploadSession, whole: Whole, checksum: str) -> None:
+    """Compare the bytes with their checksum, if any of them may have been lost.
+
+    That is so after an attempt at the file that has failed, and after a start of the
+    machine: what it had not yet written to disk by then is gone.
+    """
+    if upload.attempts <= 1 and upload.created_at.timestamp() > _machine_began_at():
+        return
+    total = 0
+    with whole.open() as file:
+        for block in iter(lambda: file.read(READ_SIZE), b""):
+            total = body.checksum(block, total)
+    if checksum != f"{body.CHECKSUM}:{total:016x}":
+        raise errors.StorageUnavailable("Recorded bytes have changed in the store.")
+
+
+def _machine_began_at() -> float:
+    """Return when the machine was started (Unix time), where the system can tell."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _looked_at(

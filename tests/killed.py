@@ -20,7 +20,7 @@ import django
 from django.conf import settings as django_settings
 from django.db import connection
 
-from . import processes, settings
+from . import processes, racing, settings
 
 
 class Executioner:
@@ -82,7 +82,14 @@ def _act(order: dict[str, Any]) -> int:
     steps = importlib.import_module(f"{package}.steps")
     grounds = importlib.import_module(f"{package}.grounds")
     connection.ensure_connection()
-    blow = steps.Steps(order["step"], lambda name: _die(), order["when"])
+    meanwhile = getattr(acts, order.get("meanwhile", ""), None)
+
+    def die(name: str) -> None:
+        if meanwhile:
+            racing.Running(meanwhile, order["upload"]).wait()
+        _die()
+
+    blow = steps.Steps(order["step"], die, order["when"], between=bool(meanwhile))
     with grounds.prepared(order["ground"], order["told"]), blow.watched():
         getattr(acts, order["act"])(order["upload"])
     return 0

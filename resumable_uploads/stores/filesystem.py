@@ -103,6 +103,7 @@ class FilesystemWriter(Writer):
         size: int | None,
     ) -> None:
         super().__init__(store, upload_id)
+        self.store: FilesystemStore = store
         self.path = store.path(store.folder(upload_id))
         self.position = offset or 0
         # Where the bytes begin that were written in place last.
@@ -154,6 +155,9 @@ class FilesystemWriter(Writer):
         """Force written bytes to disk, or start them on their way."""
         if setting("FSYNC") == "chunk":
             os.fdatasync(fd)
+            # A file that no folder knows after a power failure is lost as well.
+            for folder in (self.path, self.path.parent, self.store.path("")):
+                sync_folder(folder)
         elif setting("FSYNC") == "finish" and hasattr(os, "posix_fadvise"):
             # Linux begins to write dirty pages back when told that they are not
             # needed. What is left for the fsync at the end does not grow with the file.
@@ -212,7 +216,7 @@ class FilesystemWhole(Whole):
         if final.file_permissions_mode is not None:
             os.fchmod(self._fd, final.file_permissions_mode)
         if setting("FSYNC") != "never":
-            os.fsync(self._fd)
+            sync_file(self._fd)
 
     def _link(self, path: Path) -> None:
         """Give the file its final name, never over another file. Raise OSError."""
@@ -426,6 +430,20 @@ def make_folders(path: Path, mode: int | None) -> None:
         os.makedirs(path, mode, exist_ok=True)
     finally:
         os.umask(before)
+
+
+def sync_file(fd: int) -> None:
+    """Force a file to disk. After an error, have the next attempt write all of it.
+
+    The kernel tells of a page that it could not write only once, and takes it for
+    written from then on: to sync again would succeed, and mean nothing.
+    """
+    try:
+        os.fsync(fd)
+    except OSError:
+        for start in range(0, os.fstat(fd).st_size, BLOCK):
+            write_blocks(fd, [memoryview(os.pread(fd, BLOCK, start))], start)
+        raise
 
 
 def sync_folder(path: Path) -> None:

@@ -172,3 +172,23 @@ def restart(upload_id: str) -> None:
 def reshape(upload_id: str) -> None:
     """Say that the last chunk is longer than the others."""
     engine.reshape(found(upload_id), 2)
+
+
+def take_over(upload_id: str) -> None:
+    """Assemble an upload whose worker seems to be dead."""
+    past = timezone.now() - timedelta(hours=1)
+    rows = UploadSession.objects.filter(pk=upload_id, state=State.ASSEMBLING)
+    rows.update(active_at=past, retry_at=None)
+    assembly.assemble(upload_id)
+
+
+def keep_house(upload_id: str) -> None:
+    """Send again, purge and sweep, as if nothing had moved for an hour."""
+    past = timezone.now() - timedelta(hours=1)
+    UploadSession.objects.filter(pk=upload_id).update(active_at=past, retry_at=None)
+    retention.housekeep()
+    retention.sweep()
+
+
+def ask_offset(upload_id: str) -> None:
+    engine.take_offset(found(upload_id))

@@ -7,10 +7,12 @@ app knows of it: the functions of ``os`` and of Django's database layer are repl
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
@@ -37,14 +39,21 @@ READING = ("SELECT", "PRAGMA", "SHOW")
 
 
 class Steps:
-    """Counts steps and strikes at the nth: before it, or once it has been done."""
+    """Counts steps and strikes at the nth: before it, or once it has been done.
 
-    def __init__(self, at: int, blow: Blow, when: str = "before") -> None:
+    With ``between``, only those count that are no part of a transaction.
+    """
+
+    def __init__(
+        self, at: int, blow: Blow, when: str = "before", between: bool = False
+    ) -> None:
         self.taken = 0
         self.struck = ""
         self._at = at
         self._blow = blow
         self._when = when
+        self._between = between
+        self._thread = threading.get_ident()
 
     @contextmanager
     def watched(self) -> Iterator[Steps]:
@@ -63,7 +72,7 @@ class Steps:
         self, function: Callable[..., Any], name: str, counts: Callable[..., bool]
     ) -> Callable[..., Any]:
         def step(*args: Any, **kwargs: Any) -> Any:
-            if not counts(*args):
+            if not counts(*args) or not self._is_mine():
                 return function(*args, **kwargs)
             self.taken += 1
             is_it = self.taken == self._at
@@ -75,6 +84,12 @@ class Steps:
             return result
 
         return step
+
+    def _is_mine(self) -> bool:
+        """Leave other threads alone, and transactions if they do not count."""
+        if threading.get_ident() != self._thread:
+            return False
+        return not (self._between and not connection.get_autocommit())
 
     def _strike(self, name: str, args: tuple[Any, ...]) -> None:
         self.struck = f"{self._when} {name} {str(args[1:2])[:60]}"

@@ -60,6 +60,9 @@ class Scenario:
     # Is what was recorded before still there afterwards?
     keeps: bool = True
 
+    def may_end(self, state: str | None) -> bool:
+        return state == self.end
+
 
 def superseding(index: int) -> UploadSession:
     """Return the parts of a file that takes the place of another one."""
@@ -140,8 +143,8 @@ def executioner(django_db_setup: None) -> Iterator[Executioner]:
 class Sweep:
     """One scenario on one ground, at each of its steps in turn."""
 
-    def __init__(self, name: str, ground: str, told: Path) -> None:
-        self.scenario = SCENARIOS[name]
+    def __init__(self, scenario: Scenario, ground: str, told: Path) -> None:
+        self.scenario = scenario
         self.ground = ground
         self.told = told
         self.struck: dict[str, str] = {}
@@ -223,7 +226,7 @@ class Sweep:
         ends = dict(UploadSession.objects.values_list("pk", "state"))
         by_pk = {str(pk): state for pk, state in ends.items()}
         for pk, struck in self.struck.items():
-            assert by_pk.get(pk) == self.scenario.end, struck
+            assert self.scenario.may_end(by_pk.get(pk)), struck
         complete = UploadSession.objects.filter(state=State.COMPLETE)
         for upload in complete:
             struck = self.struck.get(str(upload.pk), "")
@@ -304,9 +307,18 @@ def check_rows(when: str) -> None:
         there = [(chunk.size, chunk) for chunk in chunks]
         counted = (upload.received, upload.chunk_count)
         assert counted == (sum(size for size, _ in there), len(there)), when
+        if has_file(upload):
+            # Without links, the bytes themselves have moved there.
+            continue
         for size, chunk in there:
             with store.open(Place(chunk.key, chunk.start)) as stream:
                 assert f"{checksum(stream.read(size)):016x}" == chunk.checksum, when
+
+
+def has_file(upload: UploadSession) -> bool:
+    """Tell whether the file has been published, though nobody has said so."""
+    path = Path(upload.file.path) if upload.file else None
+    return bool(path and path.exists() and path.read_bytes() == DATA)
 
 
 def fail(name: str) -> None:
@@ -319,7 +331,7 @@ def fail(name: str) -> None:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_killed(name, ground, executioner, tmp_path, settings):
     use(settings, **GROUNDS[ground])
-    sweep = Sweep(name, ground, tmp_path / "told")
+    sweep = Sweep(SCENARIOS[name], ground, tmp_path / "told")
     with prepared(ground, sweep.told):
         sweep.killed(executioner, "before")
         sweep.recover_all()
@@ -330,7 +342,7 @@ def test_killed(name, ground, executioner, tmp_path, settings):
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_failed(name, when, ground, tmp_path, settings):
     use(settings, **GROUNDS[ground])
-    sweep = Sweep(name, ground, tmp_path / "told")
+    sweep = Sweep(SCENARIOS[name], ground, tmp_path / "told")
     with prepared(ground, sweep.told):
         sweep.failed(when)
         sweep.recover_all()
