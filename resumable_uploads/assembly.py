@@ -54,7 +54,7 @@ def assemble(upload_id: uuid.UUID | str) -> bool:
         with _signs_of_life(upload):
             _assemble(upload)
     except LeaseLost:
-        engine.tidy(upload)
+        _leave(upload)
         return False
     except errors.Rejected as refusal:
         engine.reject(upload, lease, refusal)
@@ -62,9 +62,11 @@ def assemble(upload_id: uuid.UUID | str) -> bool:
     except Exception as error:
         if not _note_failure(upload, error):
             log.info("Upload %s has ended meanwhile", upload.pk, exc_info=True)
-            engine.tidy(upload)
+            _leave(upload)
             return False
         raise
+    if upload.attempts > 1:
+        _drop_strays(upload)
     engine.settle([upload.pk])
     engine.supersede(upload)
     return True
@@ -245,6 +247,35 @@ def _take_back(upload: UploadSession, store: Store, name: str) -> None:
     in_use = row is not None and row.state in (State.ASSEMBLING, State.COMPLETE)
     if not (row and in_use and row.file_name == name):
         store.delete_file(upload.pk, name)
+
+
+def _leave(upload: UploadSession) -> None:
+    """Take along what a worker has made that came too late."""
+    engine.tidy(upload)
+    _drop_strays(upload)
+
+
+def _drop_strays(upload: UploadSession) -> None:
+    """Drop what a publication that was broken off has left beside the file.
+
+    Where the name is taken, a storage chooses another one, and does not tell it before
+    it is done. Only a folder with the upload's id as its name can be nobody else's; and
+    while somebody assembles, nobody knows which name will be the right one.
+    """
+    folder, _, _ = upload.file_name.rpartition("/")
+    row = UploadSession.objects.filter(pk=upload.pk).first()
+    if not folder.endswith(str(upload.pk)) or (row and row.is_open):
+        return
+    store = store_for(upload.storage)
+    kept = row.file_name if row and row.state == State.COMPLETE else ""
+    try:
+        for name in store.final.listdir(folder)[1]:
+            if f"{folder}/{name}" != kept:
+                store.delete_file(upload.pk, f"{folder}/{name}")
+    except (FileNotFoundError, NotImplementedError):
+        return
+    except Exception:
+        log.warning("Strays of upload %s are left", upload.pk, exc_info=True)
 
 
 def _note_failure(upload: UploadSession, error: Exception) -> bool:

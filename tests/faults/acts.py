@@ -86,8 +86,11 @@ def wrong_part(upload_id: str, size: int = CHUNK) -> None:
 
 
 def finish_parts(upload_id: str) -> None:
-    """End an upload with its first three parts."""
-    engine.finish_with(found(upload_id), lambda parts: (parts[:3], {"etag": "known"}))
+    """End an upload of parts with its first three."""
+    upload = found(upload_id)
+    assert not upload.ends_when_full, "not made of parts"
+    assert upload.length is None, "half of a file, or ended"
+    engine.finish_with(upload, lambda parts: (parts[:3], {"etag": "known"}))
 
 
 def finish(upload_id: str) -> None:

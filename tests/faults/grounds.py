@@ -21,6 +21,8 @@ GROUNDS: dict[str, dict[str, Any]] = {
     "no links": {},
     "storage": {"STORES": {FILE_SYSTEM: "resumable_uploads.stores.Store"}},
 }
+# All that can be tried, instead of what fits into every run.
+IS_THOROUGH = bool(os.environ.get("FAULTS_THOROUGH"))
 ENDS = {
     "complete": signals.upload_completed,
     "cancelled": signals.upload_cancelled,
@@ -34,6 +36,9 @@ def prepared(ground: str, told: str | Path) -> Iterator[None]:
     """Have a ground, and each end of an upload written down in the file ``told``."""
     listeners = {end: _listener(end, Path(told)) for end in ENDS}
     with ExitStack() as stack:
+        for name in ("fsync", "fdatasync"):
+            # No test can cut the power; to wait for the disk would prove nothing.
+            stack.enter_context(patch.object(os, name, _at_once))
         if ground == "no locks":
             stack.enter_context(patch.object(filesystem, "_SET_LOCK", None))
         if ground == "no links":
@@ -45,6 +50,10 @@ def prepared(ground: str, told: str | Path) -> Iterator[None]:
         finally:
             for end, signal in ENDS.items():
                 signal.disconnect(listeners[end])
+
+
+def _at_once(fd: int) -> None:
+    """Be quick to say that all is on disk."""
 
 
 def _no_link(*args: Any, **kwargs: Any) -> None:

@@ -135,7 +135,7 @@ class Books:
             ]
             gone.append(f"{row.id}: pieces {lost}" if lost else "")
         # An opening whose answer was lost is another upload, with nothing in it.
-        if "" not in gone:
+        if acked and "" not in gone:
             wrong.append(f"gone: {gone} of {rows}")
         return "; ".join(wrong)
 

@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -89,8 +89,20 @@ class Sender(Client):
         # What clients of buckets sent their manifests with.
         self.listed: list[Any] = []
 
-    def cut(self, *args: Any, **kwargs: Any) -> RawRequest:
-        request = super().cut(*args, **kwargs)
+    def cut(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        after: int,
+        how: str = "fin",
+        headers: Mapping[str, str] | None = None,
+    ) -> RawRequest:
+        # What is signed has a host of its own.
+        sent = {
+            name: value for name, value in (headers or {}).items() if name != "Host"
+        }
+        request = super().cut(method, path, body, after, how, sent)
         self.hanging.append(request)
         return request
 

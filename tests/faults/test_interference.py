@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from tests.racing import Running
 
 from . import acts
 from .acts import DATA, appended, numbered, two_halves, with_parts
-from .grounds import GROUNDS, prepared
+from .grounds import GROUNDS, IS_THOROUGH, prepared
 from .steps import Steps
 from .test_crash_points import MOST_STEPS, SMALL, Scenario, Sweep, superseding
 
@@ -127,9 +128,17 @@ def interfere(act: str, upload_id: str) -> None:
     assert other.error is None or isinstance(other.error, REFUSALS), other.error
 
 
-@pytest.mark.parametrize("ground", ["folder", "storage"])
-@pytest.mark.parametrize("second", SECOND)
-@pytest.mark.parametrize("first", FIRST)
+PAIRS = [
+    (first, second, "storage" if second == "take_over" else "folder")
+    for first in ("the last chunk", "a manifest", "concatenate")
+    for second in ("cancel", "take_over", "delete")
+]
+if IS_THOROUGH:
+    PAIRS = list(product(FIRST, SECOND, ["folder", "storage"]))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("first", "second", "ground"), PAIRS)
 def test_while_it_goes_on(first, second, ground, tmp_path, settings):
     use(settings, **GROUNDS[ground])
     sweep = Interference(first, second, ground, tmp_path / "told")
@@ -138,9 +147,10 @@ def test_while_it_goes_on(first, second, ground, tmp_path, settings):
         sweep.recover_all()
 
 
-@pytest.mark.parametrize("ground", ["folder", "storage"])
-@pytest.mark.parametrize("second", ["cancel", "delete", "take_over"])
-@pytest.mark.parametrize("first", ["the last chunk", "a manifest", "concatenate"])
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("first", "second", "ground"), PAIRS[:: 1 if IS_THOROUGH else 4]
+)
 def test_and_then_it_dies(first, second, ground, executioner, tmp_path, settings):
     use(settings, **GROUNDS[ground])
     sweep = Interference(first, second, ground, tmp_path / "told")

@@ -481,12 +481,14 @@ def is_more(upload: Upload, before: dict[int, bytes], now: dict[int, bytes]) -> 
     return appended.startswith(before.get(0, b"")) and upload.data.startswith(appended)
 
 
-@pytest.mark.parametrize("ground", ["folder", "storage"])
+@pytest.mark.parametrize(
+    "ground", ["folder", pytest.param("storage", marks=pytest.mark.once)]
+)
 def test_the_engine_does_as_the_model(ground, monkeypatch):
     monkeypatch.setattr(Engine, "ground", ground)
     monkeypatch.setattr(retention, "ORPHANS_ARE_OLDER_THAN", timedelta(0))
     about = settings(
-        max_examples=EXAMPLES or 15,
+        max_examples=EXAMPLES or 8,
         stateful_step_count=40,
         deadline=None,
         derandomize=not EXAMPLES,
