@@ -21,13 +21,15 @@ export DATA_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help run worker beat test check lint format types migrations js sqlite \
-	postgres browser clients npm node messages bench bench-peers clean
+	postgres faults fault-points browser clients npm node messages bench bench-peers clean
 
 help:
 	@echo "make run      serve the demo on http://127.0.0.1:$(PORT)/ (PORT=, DATA_DIR=)"
 	@echo "make worker   a Celery worker for it; needs REDIS_URL"
 	@echo "make beat     Celery's clock for it; needs REDIS_URL"
 	@echo "make test     lint, types, and all tests on SQLite and PostgreSQL"
+	@echo "make faults   uploads while everything fails (SECONDS=, SEED=, DATABASE=)"
+	@echo "make fault-points  each step of each verb broken off (DATABASE=)"
 	@echo "make bench    what uploads cost, beside yardsticks (QUICK=1, BENCH='--item ...')"
 	@echo "make bench-peers  install servers of others for it"
 	@echo "make lint     ruff, and whether the code is formatted"
@@ -115,6 +117,23 @@ sqlite: $(VENV)/.test
 # Only the tests that use the test database: the others have just passed.
 postgres: $(VENV)/.test
 	DATABASE=postgres $(PYTEST) || DATABASE=postgres $(AGAIN)
+
+# --- Faults: by hand, for as long as one likes ----------------------------------------
+
+SECONDS ?= 300
+SEED ?= 1
+CLIENTS ?= 6
+DATABASE ?= sqlite
+
+faults: $(VENV)/.test
+	FAULTS_SECONDS=$(SECONDS) FAULTS_SEED=$(SEED) FAULTS_CLIENTS=$(CLIENTS) \
+		DATABASE=sqlite $(BIN)/python -m pytest -s tests/faults/test_storm.py \
+		-k on_$(DATABASE)
+
+# Every step on every ground, and a thousand sequences that are new each time.
+fault-points: $(VENV)/.test
+	FAULTS_THOROUGH=1 MODEL_EXAMPLES=1000 DATABASE=$(DATABASE) \
+		$(PYTEST) tests/faults --ignore tests/faults/test_storm.py
 
 # --- Benchmarks: by hand, on a quiet machine ----------------------------------------
 

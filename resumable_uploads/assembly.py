@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ def assemble(upload_id: uuid.UUID | str) -> bool:
         with _signs_of_life(upload):
             _assemble(upload)
     except LeaseLost:
-        engine.tidy(upload)
+        _leave(upload)
         return False
     except errors.Rejected as refusal:
         engine.reject(upload, lease, refusal)
@@ -60,9 +61,11 @@ def assemble(upload_id: uuid.UUID | str) -> bool:
     except Exception as error:
         if not _note_failure(upload, error):
             log.info("Upload %s has ended meanwhile", upload.pk, exc_info=True)
-            engine.tidy(upload)
+            _leave(upload)
             return False
         raise
+    if upload.attempts > 1:
+        _drop_strays(upload)
     engine.settle([upload.pk])
     engine.supersede(upload)
     return True
@@ -102,6 +105,7 @@ def _assemble(upload: UploadSession) -> None:
         return
     pieces = [Piece(Place(chunk.key, chunk.start), chunk.size) for chunk in chunks]
     with _joined(store, upload, pieces) as whole:
+        _read_back(upload, whole, checksum)
         checksum = _looked_at(upload, policy, whole, checksum)
         planned = _planned_name(upload, policy, store)
         _note_plan(upload, planned, checksum)
@@ -139,6 +143,29 @@ def _joined(
         yield whole
     finally:
         whole.close()
+
+
+def _read_back(upload: UploadSession, whole: Whole, checksum: str) -> None:
+    """Compare the bytes with their checksum, if any of them may have been lost.
+
+    That is so after an attempt at the file that has failed, and after a start of the
+    machine: what it had not yet written to disk by then is gone.
+    """
+    if upload.attempts <= 1 and upload.created_at.timestamp() > _machine_began_at():
+        return
+    total = 0
+    with whole.open() as file:
+        for block in iter(lambda: file.read(READ_SIZE), b""):
+            total = body.checksum(block, total)
+    if checksum != f"{body.CHECKSUM}:{total:016x}":
+        raise errors.StorageUnavailable("Recorded bytes have changed in the store.")
+
+
+def _machine_began_at() -> float:
+    """Return when the machine was started (Unix time), where the system can tell."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _looked_at(
@@ -223,6 +250,35 @@ def _take_back(upload: UploadSession, store: Store, name: str) -> None:
     in_use = row is not None and row.state in (State.ASSEMBLING, State.COMPLETE)
     if not (row and in_use and row.file_name == name):
         store.delete_file(upload.pk, name)
+
+
+def _leave(upload: UploadSession) -> None:
+    """Take along what a worker has made that came too late."""
+    engine.tidy(upload)
+    _drop_strays(upload)
+
+
+def _drop_strays(upload: UploadSession) -> None:
+    """Drop what a publication that was broken off has left beside the file.
+
+    Where the name is taken, a storage chooses another one, and does not tell it before
+    it is done. Only a folder with the upload's id as its name can be nobody else's; and
+    while somebody assembles, nobody knows which name will be the right one.
+    """
+    folder, _, _ = upload.file_name.rpartition("/")
+    row = UploadSession.objects.filter(pk=upload.pk).first()
+    if not folder.endswith(str(upload.pk)) or (row and row.is_open):
+        return
+    store = store_for(upload.storage)
+    kept = row.file_name if row and row.state == State.COMPLETE else ""
+    try:
+        for name in store.final.listdir(folder)[1]:
+            if f"{folder}/{name}" != kept:
+                store.delete_file(upload.pk, f"{folder}/{name}")
+    except (FileNotFoundError, NotImplementedError):
+        return
+    except Exception:
+        log.warning("Strays of upload %s are left", upload.pk, exc_info=True)
 
 
 def _note_failure(upload: UploadSession, error: Exception) -> bool:

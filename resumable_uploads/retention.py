@@ -194,11 +194,19 @@ def sweep() -> int:
     for store in stores():
         for pk in orphans(store):
             try:
-                store.release(pk)
+                _drop_orphan(store, pk)
                 swept += 1
             except (OSError, errors.UploadError):
                 log.warning("Orphan %s could not be dropped", pk, exc_info=True)
     return swept
+
+
+def _drop_orphan(store: Store, pk: uuid.UUID) -> None:
+    """Drop bytes without an upload, and the file of one whose deletion has died."""
+    has_row = UploadSession.objects.filter(pk=pk).exists()
+    if not has_row and (name := store.doomed(pk)):
+        store.delete_file(pk, name)
+    store.release(pk)
 
 
 def forget_bytes(sender: Any, instance: UploadSession, **kwargs: Any) -> None:
@@ -219,10 +227,25 @@ def forget_bytes(sender: Any, instance: UploadSession, **kwargs: Any) -> None:
         log.warning("The bytes of upload %s are left: no such storage", upload.pk)
         return
     keys = engine.chunk_keys(store, upload)
+    if _takes_file_along(store, upload):
+        keys += _doomed(store, upload)
 
     def drop() -> None:
-        if not upload.claimed_at and engine.has_made_file(store, upload):
+        if _takes_file_along(store, upload):
             store.delete_file(upload.pk, upload.file_name)
         store.release(upload.pk, keys)
 
     transaction.on_commit(drop, robust=True)
+
+
+def _takes_file_along(store: Store, upload: UploadSession) -> bool:
+    return not upload.claimed_at and engine.has_made_file(store, upload)
+
+
+def _doomed(store: Store, upload: UploadSession) -> list[str]:
+    """Note which file goes; return the key of the note, where it could be written."""
+    try:
+        return [store.doom(upload.pk, upload.file_name)]
+    except Exception:
+        log.warning("Nobody else would delete %s", upload.file_name, exc_info=True)
+        return []

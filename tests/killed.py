@@ -18,8 +18,9 @@ from typing import Any
 
 import django
 from django.conf import settings as django_settings
+from django.db import connection
 
-from . import processes, settings
+from . import processes, racing, settings
 
 
 class Executioner:
@@ -62,6 +63,8 @@ def _carry_out(deeds: Any, order: dict[str, Any]) -> int:
     try:
         django_settings.MEDIA_ROOT = order["media"]
         django_settings.RESUMABLE_UPLOADS |= order["uploads"]
+        if "act" in order:
+            return _act(order)
         if not order["locks"]:
             deeds.filesystem._SET_LOCK = None
         _die_at(order["line"], order["when"], order["call"])
@@ -70,6 +73,30 @@ def _carry_out(deeds: Any, order: dict[str, Any]) -> int:
         traceback.print_exc()
         return 1
     return 0
+
+
+def _act(order: dict[str, Any]) -> int:
+    """Do something to an upload, and die at a step of it, whichever that is."""
+    package = f"{__package__}.faults"
+    acts = importlib.import_module(f"{package}.acts")
+    steps = importlib.import_module(f"{package}.steps")
+    grounds = importlib.import_module(f"{package}.grounds")
+    connection.ensure_connection()
+    meanwhile = getattr(acts, order.get("meanwhile", ""), None)
+
+    def die(name: str) -> None:
+        if meanwhile:
+            racing.Running(meanwhile, order["upload"]).wait()
+        _die()
+
+    blow = steps.Steps(order["step"], die, order["when"], between=bool(meanwhile))
+    with grounds.prepared(order["ground"], order["told"]), blow.watched():
+        getattr(acts, order["act"])(order["upload"])
+    return 0
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _die_at(line: str, when: str, call: int) -> None:
@@ -87,10 +114,10 @@ def _die_at(line: str, when: str, call: int) -> None:
         calls += 1
         is_it = calls == call
         if is_it and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
+            _die()
         result = function(*args, **kwargs)
         if is_it:
-            os.kill(os.getpid(), signal.SIGKILL)
+            _die()
         return result
 
     setattr(owner, name, deadly)

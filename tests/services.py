@@ -29,6 +29,27 @@ class PostgreSQL:
     def __init__(self, folder: Path, port: int) -> None:
         self.folder = folder
         self.port = port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def alone(cls) -> PostgreSQL:
+        """Return a server for one test, which may ``kill`` and ``start`` it."""
+        port = processes.free_port()
+        # Another user has to get there, which folders of pytest do not allow.
+        folder = processes.run_dir() / f"postgres-{port}"
+        _initialise_postgres(folder)
+        return cls(folder, port).start()
+
+    def start(self) -> PostgreSQL:
+        self._process = _serve_postgres(self.folder, self.port)
+        processes.wait_for(lambda: _answers(self), 30, "PostgreSQL is up")
+        return self
+
+    def kill(self) -> None:
+        """Kill -9 all of its processes; what was committed is there at the start."""
+        if self._process:
+            processes.kill(self._process)
+            self._process = None
 
     @classmethod
     def shared(cls) -> PostgreSQL:
@@ -68,24 +89,30 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _start_postgres(folder: Path, port: int) -> None:
-    binaries = _postgres_binaries()
+    _initialise_postgres(folder)
+    PostgreSQL(folder, port).start()
+    (folder / "port").write_text(str(port))
+
+
+def _initialise_postgres(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     if POSTGRES_USER:
         shutil.chown(folder, POSTGRES_USER)
-    initialise = [binaries / "initdb", "-A", "trust", "-U", "postgres", "-E", "UTF8"]
-    _run([*initialise, "--locale", "C.UTF-8", "--no-sync", "-D", folder / "data"])
+    initialise = [_postgres_binaries() / "initdb", "-A", "trust", "-U", "postgres"]
+    locale = ["-E", "UTF8", "--locale", "C.UTF-8"]
+    _run([*initialise, *locale, "--no-sync", "-D", folder / "data"])
+
+
+def _serve_postgres(folder: Path, port: int) -> subprocess.Popen[bytes]:
     # Nothing of it has to survive the machine.
     quick = [f"-c{option}=off" for option in ("fsync", "full_page_writes")]
-    server = [binaries / "postgres", "-D", folder / "data", "-k", folder, *quick]
-    processes.start(
-        [*server, "-h", "127.0.0.1", "-p", str(port), "-c", "max_connections=200"],
+    server = [_postgres_binaries() / "postgres", "-D", folder / "data", "-k", folder]
+    return processes.start(
+        [*server, *quick, "-h", "127.0.0.1", "-p", str(port), "-cmax_connections=200"],
         log=folder.with_suffix(".log"),
         user=POSTGRES_USER,
     )
-    postgres = PostgreSQL(folder, port)
-    processes.wait_for(lambda: _answers(postgres), 30, "PostgreSQL is up")
-    (folder / "port").write_text(str(port))
 
 
 def _answers(postgres: PostgreSQL) -> bool:
@@ -125,6 +152,8 @@ def _open_to_all(folder: Path) -> bool:
 def _copy_postgres(package: Path) -> Path:
     """Copy the server to where its user can read it: an environment may be in /root."""
     target = processes.run_dir() / "postgres-binaries"
+    if (target / package.name).exists():
+        return target / package.name
     for folder in (package, package.with_suffix(".libs")):
         shutil.copytree(folder, target / folder.name)
     return target / package.name

@@ -687,3 +687,53 @@ def test_an_upload_goes_on_after_a_death_between_two_chunks():
 
 def _die() -> None:
     raise Killed
+
+
+# Bytes that have changed since they came
+
+
+def spoil(upload: UploadSession) -> None:
+    """Change a byte behind everybody's back, as a disk or a power failure does."""
+    chunk = Chunk.objects.filter(upload=upload).latest("number")
+    path = store_of(upload).path(chunk.key)
+    with path.open("r+b") as file:
+        file.seek(chunk.start)
+        file.write(bytes([DATA[chunk.offset or 0] ^ 1]))
+
+
+def store_of(upload: UploadSession) -> FilesystemStore:
+    return FilesystemStore(upload.storage)
+
+
+def test_after_a_failure_the_bytes_are_read_back(monkeypatch):
+    upload = sent(DATA, 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(FilesystemStore, "join", broken_join)
+        failing(upload)
+    spoil(upload)
+    age(upload)
+    failing(upload)
+    assert "have changed" in now(upload).error
+    assert finished() == []
+
+
+def broken_join(*args: Any) -> None:
+    raise errors.StorageUnavailable("a disk fails")
+
+
+def test_bytes_from_before_the_machine_was_started_are_read_back(monkeypatch):
+    upload = sent(DATA, 10)
+    begun = upload.created_at.timestamp() + 1
+    monkeypatch.setattr(assembly, "_machine_began_at", lambda: begun)
+    spoil(upload)
+    failing(upload)
+    assert "have changed" in now(upload).error
+    assert finished() == []
+
+
+def test_what_has_not_changed_is_complete_after_a_start_of_the_machine(monkeypatch):
+    upload = sent(DATA, 10)
+    begun = upload.created_at.timestamp() + 1
+    monkeypatch.setattr(assembly, "_machine_began_at", lambda: begun)
+    assert assemble(upload)
+    assert read(now(upload)) == DATA

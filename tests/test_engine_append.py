@@ -478,3 +478,33 @@ def test_the_assembly_begins_when_the_writer_has_let_go(settings):
     assert upload.state == State.COMPLETE
     assert os.stat(upload.file.path).st_ino == inodes[0]
     assert read(upload) == DATA
+
+
+# A length that is told while bytes come
+
+
+@transactional
+def test_a_length_told_while_the_last_bytes_come_ends_the_upload(settings):
+    use(settings, RUNNER="inline")
+    upload, data = open_upload(None), content(20)
+
+    def tell() -> None:
+        engine.declare_length(now(upload), len(data))
+
+    sent = body(data[:10], PAUSE, tell, data[10:], length=len(data))
+    engine.append(now(upload), 0, sent)
+    assert now(upload).state == State.COMPLETE
+    assert read(upload) == data
+
+
+@transactional
+def test_a_length_told_while_more_bytes_come_is_not_passed():
+    upload, data = open_upload(None), content(20)
+
+    def tell() -> None:
+        engine.declare_length(now(upload), 15)
+
+    sent = body(data[:10], PAUSE, tell, data[10:], length=len(data))
+    with pytest.raises(errors.TooLarge):
+        engine.append(now(upload), 0, sent)
+    assert (now(upload).received, now(upload).state) == (10, State.RECEIVING)

@@ -524,11 +524,15 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
+# The upload's folder, and those in which it was made.
+RECORDED = ("fdatasync file", *3 * ("fsync folder",))
+
+
 @pytest.mark.parametrize(
     ("fsync", "expected"),
     [
         ("finish", ["fsync file", "fsync folder"]),
-        ("chunk", ["fdatasync file", "fdatasync file", "fsync file", "fsync folder"]),
+        ("chunk", [*RECORDED, *RECORDED, "fsync file", "fsync folder"]),
         ("never", []),
     ],
 )
@@ -539,3 +543,29 @@ def test_bytes_are_forced_to_disk_when_the_setting_says(
     pieces = [put(store, ONE, 0, DATA[:10]), put(store, ONE, None, DATA[10:])]
     publish(store, ONE, pieces)
     assert synced == expected
+
+
+def test_what_could_not_be_forced_to_disk_is_written_again(
+    settings, store, monkeypatch
+):
+    """The kernel reports a lost page once; after that, it takes it for written."""
+    use(settings, FSYNC="finish")
+    pieces = [put(store, ONE, 0, DATA)]
+    real, calls = os.fsync, []
+
+    def fails_once(fd: int) -> None:
+        calls.append("fsync")
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "a page is lost")
+        real(fd)
+
+    written = []
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "fsync", fails_once)
+    monkeypatch.setattr(
+        os, "pwrite", lambda *args: written.append(bytes(args[1])) or pwrite(*args)
+    )
+    with pytest.raises(OSError, match="a page is lost"):
+        publish(store, ONE, pieces)
+    assert b"".join(written) == DATA
+    assert final_bytes(store, publish(store, ONE, pieces)) == DATA

@@ -102,10 +102,35 @@ def _record_segment(
     upload: UploadSession, segment: Segment, place: Place, policy: UploadPolicy
 ) -> None:
     """Make a stretch at the end count, if this request still holds the lease."""
+    while True:
+        changes = _changes(upload, segment)
+        try:
+            with transaction.atomic(durable=True):
+                _advance(upload, changes)
+                check_growth(upload, policy)
+                chunk = new_chunk(
+                    upload, upload.chunk_count, upload.received, segment, place
+                )
+                chunk.save(force_insert=True)
+            break
+        except _LengthTold:
+            continue
+    for name, value in changes.items():
+        setattr(upload, name, value)
+
+
+class _LengthTold(Exception):
+    """Another request has declared the length; this one knows it now."""
+
+
+def _changes(upload: UploadSession, segment: Segment) -> dict[str, Any]:
+    """Return what a stretch at the end changes in the upload's row."""
     now = timezone.now()
     end = upload.received + segment.size
+    if upload.length is not None and end > upload.length:
+        raise errors.TooLarge(max_size=upload.length)
     ends = upload.ends_when_full and end == upload.length
-    changes: dict[str, Any] = {
+    return {
         "received": end,
         "chunk_count": upload.chunk_count + 1,
         "addressed_by": AddressedBy.OFFSET,
@@ -113,13 +138,20 @@ def _record_segment(
         **slid(upload, now),
         **(ENDED if ends else {}),
     }
-    with transaction.atomic(durable=True):
-        mine = receiving(upload).filter(lease=upload.lease, received=upload.received)
-        if not mine.update(**changes):
-            raise errors.Interrupted(offset=check_receiving(refreshed(upload)).received)
-        check_growth(upload, policy)
-        new_chunk(upload, upload.chunk_count, upload.received, segment, place).save(
-            force_insert=True
-        )
-    for name, value in changes.items():
-        setattr(upload, name, value)
+
+
+def _advance(upload: UploadSession, changes: dict[str, Any]) -> None:
+    """Count a stretch, first thing in its transaction, if all is as this request saw.
+
+    The length too: whether these bytes are the last ones depends on it.
+    """
+    as_seen = receiving(upload).filter(
+        lease=upload.lease, received=upload.received, length=upload.length
+    )
+    if as_seen.update(**changes):
+        return
+    row = check_receiving(refreshed(upload))
+    if (row.lease, row.received) != (upload.lease, upload.received):
+        raise errors.Interrupted(offset=row.received)
+    upload.length = row.length
+    raise _LengthTold

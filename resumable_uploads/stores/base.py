@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-from django.core.files.base import File
+from django.core.files.base import ContentFile, File
 from django.core.files.storage import Storage, storages
 
 from .. import errors
@@ -25,6 +25,8 @@ from ..conf import setting
 log = logging.getLogger(__name__)
 
 BLOCK = 1024 * 1024
+# In an upload's folder: says which finished file is to go with it.
+DOOMED = "doomed"
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,24 @@ class Store:
     def delete_file(self, upload_id: uuid.UUID, name: str) -> None:
         """Delete the finished file of an upload."""
         self.final.delete(name)
+
+    def doom(self, upload_id: uuid.UUID, name: str) -> str:
+        """Note that a finished file goes when its upload's row has gone.
+
+        Who sweeps finds it, should the process that deletes the row die before it has
+        deleted the file. Return the key of the note.
+        """
+        key = f"{self.folder(upload_id)}/{DOOMED}"
+        self.staging.delete(key)
+        return self.staging.save(key, ContentFile(name.encode()))
+
+    def doomed(self, upload_id: uuid.UUID) -> str:
+        """Return the name of the finished file that is to go, or ""."""
+        key = f"{self.folder(upload_id)}/{DOOMED}"
+        if not self.staging.exists(key):
+            return ""
+        with self.staging.open(key) as note:
+            return note.read().decode()
 
     def uploads(self) -> Iterator[uuid.UUID]:
         """Yield the ids of all uploads that have a folder here."""

@@ -26,7 +26,7 @@ from django.core.files.storage import FileSystemStorage, Storage
 
 from .. import errors
 from ..conf import setting
-from .base import BLOCK, Piece, Place, Store, Whole, Writer, as_uuid
+from .base import BLOCK, DOOMED, Piece, Place, Store, Whole, Writer, as_uuid
 
 DATA = "data"
 # Where there are no hard links: says to which path the file has been moved.
@@ -103,8 +103,11 @@ class FilesystemWriter(Writer):
         size: int | None,
     ) -> None:
         super().__init__(store, upload_id)
+        self.store: FilesystemStore = store
         self.path = store.path(store.folder(upload_id))
         self.position = offset or 0
+        # Where the bytes begin that were written in place last.
+        self._began = -1
         self._fd = -1
         if offset is not None:
             self._fd = open_file(self.path / DATA, os.O_RDWR | os.O_CREAT)
@@ -114,7 +117,7 @@ class FilesystemWriter(Writer):
     def write(self, blocks: Iterable[memoryview]) -> Place:
         if not self.in_place:
             return self._spill(blocks)
-        start = self.position
+        start = self._began = self.position
         self.position = write_blocks(self._fd, blocks, start)
         self._keep(self._fd, start, self.position - start)
         return Place(self._key(DATA), start)
@@ -122,10 +125,11 @@ class FilesystemWriter(Writer):
     def discard(self, place: Place) -> None:
         if place.key != self._key(DATA):
             super().discard(place)
-            return
-        # Nobody counts these bytes, so they must not take space either.
-        punch_hole(self._fd, place.start, self.position - place.start)
-        self.position = place.start
+        elif place.start == self._began:
+            # Nobody counts these bytes, so they must not take space either. Bytes of
+            # others stay: what lies there by now may count again.
+            punch_hole(self._fd, place.start, self.position - place.start)
+            self.position = place.start
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -151,6 +155,9 @@ class FilesystemWriter(Writer):
         """Force written bytes to disk, or start them on their way."""
         if setting("FSYNC") == "chunk":
             os.fdatasync(fd)
+            # A file that no folder knows after a power failure is lost as well.
+            for folder in (self.path, self.path.parent, self.store.path("")):
+                sync_folder(folder)
         elif setting("FSYNC") == "finish" and hasattr(os, "posix_fadvise"):
             # Linux begins to write dirty pages back when told that they are not
             # needed. What is left for the fsync at the end does not grow with the file.
@@ -209,7 +216,7 @@ class FilesystemWhole(Whole):
         if final.file_permissions_mode is not None:
             os.fchmod(self._fd, final.file_permissions_mode)
         if setting("FSYNC") != "never":
-            os.fsync(self._fd)
+            sync_file(self._fd)
 
     def _link(self, path: Path) -> None:
         """Give the file its final name, never over another file. Raise OSError."""
@@ -345,6 +352,15 @@ class FilesystemStore(Store):
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
+    def doom(self, upload_id: uuid.UUID, name: str) -> str:
+        key = f"{self.folder(upload_id)}/{DOOMED}"
+        fd = open_file(self.path(key), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            write_blocks(fd, [memoryview(name.encode())], 0)
+        finally:
+            os.close(fd)
+        return key
+
     def touched_at(self, upload_id: uuid.UUID) -> float:
         try:
             return self.path(self.folder(upload_id)).stat().st_mtime
@@ -414,6 +430,20 @@ def make_folders(path: Path, mode: int | None) -> None:
         os.makedirs(path, mode, exist_ok=True)
     finally:
         os.umask(before)
+
+
+def sync_file(fd: int) -> None:
+    """Force a file to disk. After an error, have the next attempt write all of it.
+
+    The kernel tells of a page that it could not write only once, and takes it for
+    written from then on: to sync again would succeed, and mean nothing.
+    """
+    try:
+        os.fsync(fd)
+    except OSError:
+        for start in range(0, os.fstat(fd).st_size, BLOCK):
+            write_blocks(fd, [memoryview(os.pread(fd, BLOCK, start))], start)
+        raise
 
 
 def sync_folder(path: Path) -> None:
