@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("resumable_uploads", "0002_objects_and_access_keys"),
+        ("resumable_uploads", "0003_the_list_of_a_million"),
     ]
 
     operations = [
