@@ -44,7 +44,7 @@ from .opening import OPEN_TRIES, NewUpload, advised_chunk_size, open
 from .parts import finish_with, put_part
 from .quotas import NO_LIMIT, owner_of_upload
 from .rewinding import reshape, restart, rewind, skip_known
-from .rows import FULL_STATES, SLIDE_STEP, WAITING_STATES, refreshed
+from .rows import FULL_STATES, SLIDE_STEP, WAITING_STATES, outcome, refreshed
 from .writing import tidy
 
 __all__ = [
@@ -80,6 +80,7 @@ __all__ = [
     "is_being_made",
     "objects_after",
     "open",
+    "outcome",
     "overdue",
     "owner_of_upload",
     "put_chunk",

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from .. import errors
 from ..body import Body, Segment
+from ..changes import insert
 from ..conf import setting
 from ..models import AddressedBy, UploadSession
 from ..policies import UploadPolicy, policy_of
@@ -17,9 +18,9 @@ from .quotas import check_growth, room_for
 from .rows import (
     ENDED,
     FULL_STATES,
+    change_receiving,
     check_receiving,
     new_lease,
-    receiving,
     refreshed,
     slid,
 )
@@ -59,13 +60,13 @@ def _is_empty_repeat(upload: UploadSession, offset: int, body: Body) -> bool:
 def _take_lease(upload: UploadSession, offset: int) -> None:
     """Take the right to append at an offset. Raise what speaks against it."""
     token, now = new_lease(), timezone.now()
-    taken = (
-        receiving(upload)
-        .filter(received=offset)
-        .exclude(addressed_by=AddressedBy.NUMBER)
-        .update(lease=token, active_at=now, **slid(upload, now))
+    taken = change_receiving(
+        upload,
+        {"lease": token, "active_at": now, **slid(upload, now)},
+        received=offset,
+        addressed_by__not=AddressedBy.NUMBER,
     )
-    if not taken:
+    if taken is None:
         row = check_receiving(refreshed(upload))
         if row.addressed_by == AddressedBy.NUMBER:
             raise errors.WrongAddressing(addressed_by=row.addressed_by)
@@ -112,12 +113,13 @@ def _record_segment(
         **(ENDED if ends else {}),
     }
     with transaction.atomic(durable=True):
-        mine = receiving(upload).filter(lease=upload.lease, received=upload.received)
-        if not mine.update(**changes):
+        done = change_receiving(
+            upload, changes, lease=upload.lease, received=upload.received
+        )
+        if done is None:
             raise errors.Interrupted(offset=check_receiving(refreshed(upload)).received)
         check_growth(upload, policy)
-        new_chunk(upload, upload.chunk_count, upload.received, segment, place).save(
-            force_insert=True
-        )
+        number, offset = upload.chunk_count, upload.received
+        insert(new_chunk(upload, number, offset, segment, place))
     for name, value in changes.items():
         setattr(upload, name, value)

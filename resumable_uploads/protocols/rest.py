@@ -271,7 +271,7 @@ class UploadDetailView(RestView):
         facts = {
             "offset": upload.received,
             "received": upload.received,
-            "state": engine.refreshed(upload).state,
+            "state": engine.outcome(upload).state,
         }
         return Response(facts, headers={"Upload-Offset": str(upload.received)})
 
@@ -298,7 +298,7 @@ class ChunkView(RestView):
             "number": chunk.number,
             "size": chunk.size,
             "received": upload.received,
-            "state": engine.refreshed(upload).state if upload.is_full else upload.state,
+            "state": engine.outcome(upload).state,
         }
         return Response(facts, status=201 if created else 200)
 
