@@ -85,6 +85,9 @@ class Native(Client):
             "POST", "/uploads/", body, Content_Type="application/json"
         )
         self.path = self.expect(answer, 201).json()["url"]
+        # As the app's own page does.
+        word = answer.headers.get("upload-capability", "")
+        self.proof = {"Upload-Capability": word} if word else {}
 
     def ask(self) -> Answer:
         return self.expect(self.wire.ask("GET", self.path), 200)
@@ -107,15 +110,15 @@ class Put(Native):
 
     def send(self, offset: int, size: int) -> None:
         path = f"{self.path}chunks/{offset // self.chunk}/"
-        self.expect(self.wire.send("PUT", path, size), 201)
+        self.expect(self.wire.send("PUT", path, size, **self.proof), 201)
 
 
 class Patch(Native):
     name = "PATCH"
 
     def send(self, offset: int, size: int) -> None:
-        answer = self.wire.send("PATCH", self.path, size, Upload_Offset=str(offset))
-        self.expect(answer, 200)
+        sent = self.proof | {"Upload-Offset": str(offset)}
+        self.expect(self.wire.send("PATCH", self.path, size, **sent), 200)
 
 
 class Form(Native):

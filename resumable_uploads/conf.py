@@ -67,6 +67,9 @@ DEFAULTS: dict[str, Any] = {
     "CORS_CREDENTIALS": False,
     # Send "104 Upload Resumption Supported" where the server can: gunicorn only.
     "INTERIM_RESPONSES": False,
+    # How long a client may send bytes by the capability that it was given, before it
+    # has to show its session again; None: capabilities are neither given nor taken.
+    "CAPABILITIES_EXPIRE_IN": timedelta(minutes=10),
     # Buckets for clients of Aliyun OSS and Amazon S3: name -> what is to hold there.
     "BUCKETS": {},
     # How long the temporary credentials for them are good.

@@ -32,9 +32,12 @@ class Columns(Generic[Row]):
         self, model: type[Row], connection: Any, names: Sequence[str] | None = None
     ) -> None:
         self.model = model
-        fields: Sequence[Any] = model._meta.concrete_fields
-        if names is not None:
-            fields = [model._meta.get_field(name) for name in names]
+        # In the order in which a model takes its values.
+        fields = [
+            field
+            for field in model._meta.concrete_fields
+            if names is None or field.name in names
+        ]
         self.names = [field.attname for field in fields]
         table = quoted_table(model, connection)
         quote = connection.ops.quote_name
@@ -110,15 +113,21 @@ class PairLookup(Generic[Row, Other]):
     """A row by its primary key, and beside it the one of another table, if any.
 
     ``on`` says which: field of the other table -> field of the first one, or None for
-    a value that is given with each call.
+    a value that is given with each call. ``only`` names the fields of the first row
+    that are wanted; to ask it for another one takes another query.
     """
 
     def __init__(
-        self, model: type[Row], other: type[Other], on: Mapping[str, str | None]
+        self,
+        model: type[Row],
+        other: type[Other],
+        on: Mapping[str, str | None],
+        only: Sequence[str] | None = None,
     ) -> None:
         self.model = model
         self.other = other
         self.on = on
+        self.only = only
 
     def __call__(self, pk: Any, *values: Any) -> tuple[Row, Other | None] | None:
         """Return both rows as they are at one moment; None where the first is gone."""
@@ -143,7 +152,7 @@ class PairLookup(Generic[Row, Other]):
     def _made(
         self, connection: Any
     ) -> tuple[str, Columns[Row], Columns[Other], list[Any]]:
-        columns = Columns(self.model, connection)
+        columns = Columns(self.model, connection, self.only)
         others = Columns(self.other, connection)
         table = quoted_table(self.model, connection)
         beside = quoted_table(self.other, connection)

@@ -16,7 +16,7 @@ LAYERS = [
     {"errors", "conf", "signals", "owners", "names", "schedule", "texts"}
     | {"changes", "lookups"},
     {"body", "sources", "models", "stores"},
-    {"policies", "engine", "runner", "buckets", "credentials"},
+    {"policies", "engine", "runner", "buckets", "credentials"} | {"capabilities"},
     {"assembly", "retention"},
     {"inline", "tasks", "admin", "checks", "management", "protocols"}
     | {"forms", "rendering", "urls", "pages", "templatetags"},

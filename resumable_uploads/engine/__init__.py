@@ -27,7 +27,15 @@ from .ending import (
     reject,
     settle,
 )
-from .finding import LAST_WORDS, find, find_by_key, find_gone, forget_key, take_offset
+from .finding import (
+    LAST_WORDS,
+    find,
+    find_by_key,
+    find_gone,
+    forget_key,
+    not_overdue,
+    take_offset,
+)
 from .finishing import REMIND_AFTER, finish, retry
 from .joining import PARTS_KEPT_FOR, concatenate
 from .measuring import declare_length
@@ -78,6 +86,7 @@ __all__ = [
     "has_made_file",
     "idle_since",
     "is_being_made",
+    "not_overdue",
     "objects_after",
     "open",
     "outcome",

@@ -39,9 +39,12 @@ def find(owner: Owner, upload_id: Any) -> UploadSession:
     upload = upload_by_id(pk)
     if upload is None or upload.owner != owner.key:
         raise errors.NotFound
-    if expire_if_overdue(upload):
-        upload = refreshed(upload)
-    return upload
+    return not_overdue(upload)
+
+
+def not_overdue(upload: UploadSession) -> UploadSession:
+    """Return an upload that was just looked up; ended, if its time is up."""
+    return refreshed(upload) if expire_if_overdue(upload) else upload
 
 
 def find_by_key(owner: Owner, protocol: str, client_key: str) -> UploadSession | None:

@@ -31,7 +31,10 @@ from .writing import discard, is_same, new_chunk, nudged_if_full, writing, writt
 
 _chunk_by_number = Lookup(Chunk, ("upload", "number"))
 _upload_and_chunk = PairLookup(
-    UploadSession, Chunk, on={"upload": "id", "number": None}
+    UploadSession,
+    Chunk,
+    on={"upload": "id", "number": None},
+    only=("id", "state", "received", "length", "chunk_total", "addressed_by"),
 )
 
 
