@@ -29,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "MAX_CHUNK_SIZE": 256 * MIB,
     "MAX_CHUNKS": 10_000,
     # The stretch of a long append that is recorded at once.
-    "SEGMENT_SIZE": 8 * MIB,
+    "SEGMENT_SIZE": 4 * MIB,
     # The buffer through which each request's bytes pass.
     "BUFFER_SIZE": 1 * MIB,
     # How long a request may bring no byte before it is given up.
