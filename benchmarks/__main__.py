@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
+import os
 import platform
 import tempfile
 import time
@@ -24,9 +24,7 @@ from .wire import MIB
 def main() -> None:
     options = parsed()
     wanted = [
-        item
-        for item in items(options.size * MIB)
-        if not options.item or any(word in item.name for word in options.item)
+        item for item in items(options.size * MIB) if item.is_wanted(options.item)
     ]
     with started(options) as servers:
         if options.sessions:
@@ -34,6 +32,7 @@ def main() -> None:
         runs = list(measured(wanted, servers, options.repeats))
     rows = tables.medians(runs)
     print(f"\n{about(options)}\n\n{tables.table(rows)}")
+    print(f"\n**Budgets**\n\n{tables.budgets(rows)}")
     if options.json:
         result = {"about": about(options), "rows": rows, "runs": runs}
         options.json.write_text(json.dumps(result, indent=1) + "\n")
@@ -102,7 +101,12 @@ def measured(
     wanted: list[Item], servers: list[Server], repeats: int
 ) -> Iterator[tables.Run]:
     """Run all items; servers take turns, so that they see the same weather."""
-    turns = itertools.product(wanted, range(repeats), servers)
+    turns = (
+        (item, turn, server)
+        for item in wanted
+        for turn in range(min(repeats, item.at_most or repeats))
+        for server in servers
+    )
     for item, _, server in turns:
         for client in server.speaks:
             if not item.fits(client):
@@ -130,11 +134,12 @@ def rounded(figures: dict[str, float]) -> str:
 
 def about(options: argparse.Namespace) -> str:
     today = datetime.now(UTC).date()
+    load = " ".join(f"{one:.1f}" for one in os.getloadavg())
     cores = len(Path("/proc/cpuinfo").read_text().split("processor\t")) - 1
     return (
         f"{today}, Python {platform.python_version()}, {platform.system()} "
-        f"{platform.release()}, {cores} cores, {options.database}, files of "
-        f"{options.size} MiB in {options.folder}, medians of {options.repeats}"
+        f"{platform.release()}, {cores} cores (load {load}), {options.database}, "
+        f"files of {options.size} MiB in {options.folder}, medians of {options.repeats}"
     )
 
 

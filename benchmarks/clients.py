@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
+import re
 import time
 import uuid
+from email.utils import formatdate
 from typing import Any
 
 from .wire import Answer, Wire
@@ -85,6 +90,9 @@ class Native(Client):
             "POST", "/uploads/", body, Content_Type="application/json"
         )
         self.path = self.expect(answer, 201).json()["url"]
+        # As the app's own page does.
+        word = answer.headers.get("upload-capability", "")
+        self.proof = {"Upload-Capability": word} if word else {}
 
     def ask(self) -> Answer:
         return self.expect(self.wire.ask("GET", self.path), 200)
@@ -107,15 +115,15 @@ class Put(Native):
 
     def send(self, offset: int, size: int) -> None:
         path = f"{self.path}chunks/{offset // self.chunk}/"
-        self.expect(self.wire.send("PUT", path, size), 201)
+        self.expect(self.wire.send("PUT", path, size, **self.proof), 201)
 
 
 class Patch(Native):
     name = "PATCH"
 
     def send(self, offset: int, size: int) -> None:
-        answer = self.wire.send("PATCH", self.path, size, Upload_Offset=str(offset))
-        self.expect(answer, 200)
+        sent = self.proof | {"Upload-Offset": str(offset)}
+        self.expect(self.wire.send("PATCH", self.path, size, **sent), 200)
 
 
 class Form(Native):
@@ -201,3 +209,76 @@ class Tus(Client):
     def drop(self) -> None:
         # Not all servers can; those are cleaned up afterwards.
         self.wire.ask("DELETE", self.path, Tus_Resumable="1.0.0")
+
+
+class AppTus(Tus):
+    """tus 1.0, where the app speaks it."""
+
+    endpoint = "/uploads/tus/"
+
+    def finish(self) -> None:
+        # HEAD tells the offset, and GET when the file is there.
+        while self.wire.ask("GET", self.path).status != 200:
+            time.sleep(0.001)
+
+
+class Part(Client):
+    """Parts of Aliyun OSS, signed by its first signature."""
+
+    name = "OSS part"
+    bucket = "/demo-bucket"
+
+    def open(self, size: int, chunk: int) -> None:
+        if "sessionid" not in self.wire.cookies:
+            # The page sees to that, and gets credentials.
+            self.expect(self.wire.ask("GET", "/upload/"), 200)
+            self.held = self._credentials()
+        self.chunk, self.tags = chunk, []
+        self.path = f"{self.bucket}/{uuid.uuid4().hex}.bin"
+        answer = self._signed("POST", f"{self.path}?uploads")
+        found = re.search(rb"<UploadId>(.*?)</UploadId>", answer.body)
+        self.upload = found.group(1).decode() if found else ""
+
+    def send(self, offset: int, size: int) -> None:
+        number = offset // self.chunk + 1
+        resource = f"{self.path}?partNumber={number}&uploadId={self.upload}"
+        headers = self._headers("PUT", resource, "application/octet-stream")
+        answer = self.wire.send("PUT", resource, size, **headers)
+        self.tags.append((number, self.expect(answer, 200).headers["etag"]))
+
+    def finish(self) -> None:
+        parts = "".join(
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>"
+            for number, tag in sorted(self.tags)
+        )
+        listed = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>"
+        self._signed("POST", f"{self.path}?uploadId={self.upload}", listed.encode())
+
+    def drop(self) -> None:
+        headers = self._headers("DELETE", self.path, "")
+        self.expect(self.wire.ask("DELETE", self.path, **headers), 204)
+
+    def _credentials(self) -> dict[str, str]:
+        answer = self.wire.ask(
+            "POST",
+            "/uploads/sts/",
+            json.dumps({"bucket": self.bucket.strip("/")}).encode(),
+            Content_Type="application/json",
+            X_CSRFToken=self.wire.cookies["csrftoken"],
+        )
+        return self.expect(answer, 200).json()
+
+    def _signed(self, method: str, resource: str, body: bytes = b"") -> Answer:
+        headers = self._headers(method, resource, "application/xml")
+        return self.expect(self.wire.ask(method, resource, body, **headers), 200)
+
+    def _headers(self, method: str, resource: str, kind: str) -> dict[str, str]:
+        date, token = formatdate(usegmt=True), self.held["SecurityToken"]
+        text = f"{method}\n\n{kind}\n{date}\nx-oss-security-token:{token}\n{resource}"
+        secret = self.held["AccessKeySecret"].encode()
+        digest = hmac.digest(secret, text.encode(), hashlib.sha1)
+        word = f"{self.held['AccessKeyId']}:{base64.b64encode(digest).decode()}"
+        found = {"Date": date, "X-Oss-Security-Token": token}
+        if kind:
+            found["Content-Type"] = kind
+        return found | {"Authorization": f"OSS {word}"}

@@ -9,10 +9,20 @@ from typing import Any
 
 import django
 from django.apps import apps
+from django.db import connection
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-BATCH = 5000
+# A new key, and so many numbers, as the databases make them.
+KEYS = {
+    "postgresql": "gen_random_uuid()",
+    "sqlite": "lower(hex(randomblob(16)))",
+}
+NUMBERS = {
+    "postgresql": "SELECT i FROM generate_series(1, %s) AS numbers(i)",
+    "sqlite": "SELECT i FROM (WITH RECURSIVE numbers(i) AS (SELECT 1 UNION ALL "
+    "SELECT i + 1 FROM numbers WHERE i < %s) SELECT i FROM numbers)",
+}
 
 
 def main() -> None:
@@ -28,15 +38,26 @@ def main() -> None:
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
     age = timedelta(days=8) if options.expired else timedelta()
-    for first in range(0, options.count, BATCH):
-        fill(min(BATCH, options.count - first), age)
+    if options.count:
+        fill(options.count, age)
 
 
 def fill(count: int, age: timedelta) -> None:
     """Make so many sessions of as many owners, opened so long ago."""
     session = apps.get_model("resumable_uploads.UploadSession")
-    opened = timezone.now() - age
-    session.objects.bulk_create([row(session, opened) for _ in range(count)])
+    pattern = row(session, timezone.now() - age)
+    pattern.save(force_insert=True)
+    columns = [field.column for field in session._meta.concrete_fields]
+    made = {"id": KEYS[connection.vendor], "owner": f"'session:{pattern.pk}-' || i"}
+    chosen = ", ".join(made.get(column, f"pattern.{column}") for column in columns)
+    table = session._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} ({', '.join(columns)}) SELECT {chosen} "
+            f"FROM {table} AS pattern, ({NUMBERS[connection.vendor]}) AS numbered "
+            "WHERE pattern.id = %s",
+            [count - 1, session._meta.pk.get_db_prep_value(pattern.pk, connection)],
+        )
 
 
 def row(session: Any, opened: Any) -> Any:

@@ -19,6 +19,7 @@ from .servers import App, Server
 from .wire import MIB
 
 GIB = 1024 * MIB
+CROWD = 1_000_000
 Figures = dict[str, float]
 
 
@@ -57,9 +58,18 @@ class Item:
     name = ""
     # Only by these clients; None: by all.
     by: tuple[type[clients.Client], ...] | None = None
+    # It takes long, and says the same each time.
+    at_most: int | None = None
+    # Is it left out unless somebody asks for it?
+    is_long = False
+
+    def is_wanted(self, words: list[str] | None) -> bool:
+        if not words:
+            return not self.is_long
+        return any(word in self.name for word in words)
 
     def fits(self, client: type[clients.Client]) -> bool:
-        return self.by is None or client in self.by
+        return self.by is None or issubclass(client, self.by)
 
     def run(self, server: Server, client: type[clients.Client]) -> Figures:
         raise NotImplementedError
@@ -73,7 +83,7 @@ class Transfer(Item):
         self.size, self.chunk, self.at_once = size, chunk, at_once
 
     def fits(self, client: type[clients.Client]) -> bool:
-        is_numbered = client in (clients.Put, clients.Form)
+        is_numbered = issubclass(client, clients.Put | clients.Form | clients.Part)
         return not (is_numbered and self.chunk > 256 * MIB)
 
     def run(self, server: Server, client: type[clients.Client]) -> Figures:
@@ -102,7 +112,7 @@ class Transfer(Item):
 
 
 class Finish(Item):
-    """From the last chunk to the file, by the size of the file."""
+    """From the last byte on its way to the file, by the size of the file."""
 
     by = (clients.Put, clients.Tus)
 
@@ -117,9 +127,10 @@ class Finish(Item):
         with watched(server) as watch:
             one.send(self.size - chunk, chunk)
             one.finish()
+            took = time.monotonic() - one.wire.left_at
         one.drop()
         one.close()
-        return {"finish": 1000 * watch.seconds, "peak": watch.peak}
+        return {"finish": 1000 * took, "peak": watch.peak}
 
 
 class Asking(Item):
@@ -127,10 +138,16 @@ class Asking(Item):
 
     by = (clients.Put, clients.Tus)
 
-    def __init__(self, name: str, opens: bool, count: int = 60) -> None:
-        self.name, self.opens, self.count = name, opens, count
+    def __init__(self, name: str, opens: bool, count: int = 60, crowd: int = 0) -> None:
+        self.name, self.opens, self.count, self.crowd = name, opens, count, crowd
+        if crowd:
+            self.name += f", {crowd:,} sessions"
+            self.by = (clients.Put, clients.AppTus)
 
     def run(self, server: Server, client: type[clients.Client]) -> Figures:
+        if self.crowd:
+            assert isinstance(server, App)
+            server.gather(self.crowd)
         one = client(server.port)
         one.open(MIB, MIB)
         opened = [one.path]
@@ -190,6 +207,8 @@ class Purge(Item):
     """A purge of so many expired sessions, by the command."""
 
     by = (clients.Put,)
+    at_most = 1
+    is_long = True
 
     def __init__(self, count: int) -> None:
         self.name, self.count = f"purge of {count:,}", count
@@ -222,22 +241,23 @@ def _together(calls: list[Callable[[], None]]) -> None:
 
 def items(scale: int) -> list[Item]:
     """Return all items for a file of this size; smaller ones make a quicker run."""
-    is_whole = scale >= GIB
     found: list[Item] = [
         Transfer("one request", scale, scale),
         Transfer("8 MiB chunks", scale, 8 * MIB),
         Transfer("1 MiB chunks", scale, MIB),
         Transfer("16 at once, 1 MiB", scale, MIB, at_once=16),
+        Transfer("64 at once, 1 MiB", scale, MIB, at_once=64),
         Finish(64 * MIB),
         Asking("offset", opens=False, count=600),
         Asking("creation", opens=True),
         Killed(scale),
     ]
-    if is_whole:
+    if scale >= 256 * MIB:
         found += [
-            Transfer("64 at once, 1 MiB", scale, MIB, at_once=64),
             Finish(512 * MIB),
             Finish(2048 * MIB),
-            Purge(1_000_000),
+            Asking("offset", opens=False, count=600, crowd=CROWD),
+            Asking("creation", opens=True, crowd=CROWD),
+            Purge(CROWD),
         ]
     return found

@@ -82,8 +82,16 @@ class App(Server):
     """The app as it is deployed: the demo project behind gunicorn's threads."""
 
     name = "resumable_uploads"
-    speaks = (clients.Put, clients.Patch, clients.Form)
+    speaks = (
+        clients.Put,
+        clients.Patch,
+        clients.AppTus,
+        clients.Form,
+        clients.Part,
+    )
     database = ""
+    # How many sessions of others have been put into the table.
+    crowd = 0
 
     def environment(self) -> dict[str, str]:
         more = {"DATABASE_URL": self.database} if self.database else {}
@@ -96,6 +104,12 @@ class App(Server):
 
     def prepare(self) -> None:
         self.run("-m", "project.prepare")
+
+    def gather(self, count: int) -> None:
+        """See that so many sessions of others are in the table."""
+        if count > self.crowd:
+            self.run("-m", "benchmarks.crowd", str(count - self.crowd))
+            self.crowd = count
 
     def run(self, *arguments: str) -> str:
         """Run Python with the site's settings; return what it printed."""

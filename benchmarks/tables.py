@@ -53,6 +53,72 @@ def medians(runs: Iterable[Run]) -> list[Run]:
     return found
 
 
+# What is to hold: of which item, by which clients, what of it, and at most how much;
+# as a share of what tusd takes in the same run, or of itself.
+BUDGETS = [
+    ("one request", ("PATCH", "tus"), "cpu", 0.6, "tusd"),
+    ("8 MiB chunks", ("PUT", "PATCH", "tus"), "cpu", 0.75, "tusd"),
+    ("1 MiB chunks", ("PUT", "PATCH", "tus"), "cpu", 1.5, "tusd"),
+    ("1 MiB chunks", ("form",), "cpu", 1.4, "tusd"),
+    ("16 at once, 1 MiB", ("PUT", "PATCH", "tus"), "cpu", 1.8, "tusd"),
+    ("finish, 64 MiB", ("PUT", "tus"), "finish", 50, ""),
+    ("finish, 2048 MiB", ("PUT", "tus"), "finish", 50, ""),
+    ("64 at once, 1 MiB", ("PUT", "PATCH", "tus", "form"), "peak", 120, ""),
+    ("offset", ("PUT", "tus"), "cpu", 600, ""),
+    ("offset, 1,000,000 sessions", ("PUT", "tus"), "cpu", 600, ""),
+    ("creation", ("PUT", "tus"), "cpu", 1200, ""),
+    ("creation, 1,000,000 sessions", ("PUT", "tus"), "cpu", 1200, ""),
+    ("kill -9 in one request", ("PATCH", "tus"), "again", 16, ""),
+]
+OURS = "resumable_uploads"
+
+
+def budgets(rows: list[Run]) -> str:
+    """Return what was measured beside what it should be, as Markdown."""
+    lines = [
+        ["work", "by", "figure", "ours", "beside", "x", "budget", ""],
+        ["---", "---", "---", "---:", "---:", "---:", "---:", "---"],
+    ]
+    for item, by, name, budget, beside in BUDGETS:
+        other = _figure(rows, item, beside, ("tus",), name).get("tus")
+        for client, value in _figure(rows, item, OURS, by, name).items():
+            title, shape = COLUMNS[name]
+            found = value
+            if beside:
+                found = value / other if other else 0.0
+            verdict = "" if beside and not other else _verdict(found <= budget)
+            lines.append(
+                [
+                    item,
+                    client,
+                    title,
+                    format(value, shape),
+                    format(other, shape) if other else "",
+                    format(found, ".2f") if beside and other else "",
+                    f"{budget} x {beside}" if beside else str(budget),
+                    verdict,
+                ]
+            )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _figure(
+    rows: list[Run], item: str, server: str, by: tuple[str, ...], name: str
+) -> dict[str, float]:
+    """Return a figure by client."""
+    return {
+        row["client"]: row[name]
+        for row in rows
+        if (row["item"], row["server"]) == (item, server)
+        and row["client"] in by
+        and name in row
+    }
+
+
+def _verdict(is_met: bool) -> str:
+    return "met" if is_met else "missed"
+
+
 def table(rows: list[Run]) -> str:
     """Return rows as Markdown, a table for each item."""
     return "\n\n".join(

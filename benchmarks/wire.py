@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +30,9 @@ class Wire:
     def __init__(self, port: int) -> None:
         self.headers: dict[str, str] = {"Host": f"127.0.0.1:{port}"}
         self.cookies: dict[str, str] = {}
-        # How many bytes of the last long body have left.
+        # How many bytes of the last long body have left, and when the last one did.
         self.sent = 0
+        self.left_at = 0.0
         self._port = port
         self._connect()
 
@@ -68,6 +70,7 @@ class Wire:
             self.sent += self._sock.send(BLOCK[: size - self.sent])
         if after:
             self._sock.sendall(after)
+        self.left_at = time.monotonic()
         return self._answer()
 
     def _begin(

@@ -29,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "MAX_CHUNK_SIZE": 256 * MIB,
     "MAX_CHUNKS": 10_000,
     # The stretch of a long append that is recorded at once.
-    "SEGMENT_SIZE": 8 * MIB,
+    "SEGMENT_SIZE": 4 * MIB,
     # The buffer through which each request's bytes pass.
     "BUFFER_SIZE": 1 * MIB,
     # How long a request may bring no byte before it is given up.
@@ -69,6 +69,9 @@ DEFAULTS: dict[str, Any] = {
     "CORS_CREDENTIALS": False,
     # Send "104 Upload Resumption Supported" where the server can: gunicorn only.
     "INTERIM_RESPONSES": False,
+    # How long a client may send bytes by the capability that it was given, before it
+    # has to show its session again; None: capabilities are neither given nor taken.
+    "CAPABILITIES_EXPIRE_IN": timedelta(minutes=10),
     # Buckets for clients of Aliyun OSS and Amazon S3: name -> what is to hold there.
     "BUCKETS": {},
     # How long the temporary credentials for them are good.

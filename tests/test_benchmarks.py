@@ -34,6 +34,25 @@ def test_a_table_has_only_columns_that_somebody_fills():
     assert "| ours | PUT | 1.00 | 2.00 |  |" in text
 
 
+def test_budgets_are_held_against_the_yardstick_of_the_same_run():
+    runs = [
+        row("1 MiB chunks", "resumable_uploads", cpu=3.0),
+        row("1 MiB chunks", "tusd", cpu=2.0) | {"client": "tus"},
+        row("8 MiB chunks", "resumable_uploads", cpu=2.0),
+        row("8 MiB chunks", "tusd", cpu=2.0) | {"client": "tus"},
+        row("offset", "resumable_uploads", cpu=601.0),
+        row("one request", "resumable_uploads", cpu=1.0) | {"client": "PATCH"},
+    ]
+    text = tables.budgets(tables.medians(runs))
+    assert (
+        "| 1 MiB chunks | PUT | CPU | 3.00 | 2.00 | 1.50 | 1.5 x tusd | met |" in text
+    )
+    assert "| 1.00 | 0.75 x tusd | missed |" in text
+    assert "| offset | PUT | CPU | 601.00 |  |  | 600 | missed |" in text
+    # Without a yardstick nothing is claimed.
+    assert "| one request | PATCH | CPU | 1.00 |  |  | 0.6 x tusd |  |" in text
+
+
 @pytest.mark.once
 def test_a_short_run_measures_the_app_beside_what_the_machine_allows(tmp_path):
     result = tmp_path / "result.json"
@@ -52,6 +71,8 @@ def test_a_short_run_measures_the_app_beside_what_the_machine_allows(tmp_path):
         ("resumable_uploads", "PUT"),
         ("resumable_uploads", "PATCH"),
         ("resumable_uploads", "form"),
+        ("resumable_uploads", "tus"),
+        ("resumable_uploads", "OSS part"),
         ("limit: splice", "sink"),
         ("limit: read and write", "sink"),
         ("bare WSGI", "sink"),

@@ -27,7 +27,15 @@ from .ending import (
     reject,
     settle,
 )
-from .finding import LAST_WORDS, find, find_by_key, find_gone, forget_key, take_offset
+from .finding import (
+    LAST_WORDS,
+    find,
+    find_by_key,
+    find_gone,
+    forget_key,
+    not_overdue,
+    take_offset,
+)
 from .finishing import REMIND_AFTER, finish, retry
 from .joining import PARTS_KEPT_FOR, concatenate
 from .measuring import declare_length
@@ -44,7 +52,7 @@ from .opening import OPEN_TRIES, NewUpload, advised_chunk_size, open
 from .parts import finish_with, put_part
 from .quotas import NO_LIMIT, owner_of_upload
 from .rewinding import reshape, restart, rewind, skip_known
-from .rows import FULL_STATES, SLIDE_STEP, WAITING_STATES, refreshed
+from .rows import FULL_STATES, SLIDE_STEP, WAITING_STATES, outcome, refreshed
 from .writing import tidy
 
 __all__ = [
@@ -78,8 +86,10 @@ __all__ = [
     "has_made_file",
     "idle_since",
     "is_being_made",
+    "not_overdue",
     "objects_after",
     "open",
+    "outcome",
     "overdue",
     "owner_of_upload",
     "put_chunk",

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from .. import errors
 from ..body import Body, Segment
+from ..changes import insert
 from ..conf import setting
 from ..models import AddressedBy, UploadSession
 from ..policies import UploadPolicy, policy_of
@@ -17,9 +18,9 @@ from .quotas import check_growth, room_for
 from .rows import (
     ENDED,
     FULL_STATES,
+    change_receiving,
     check_receiving,
     new_lease,
-    receiving,
     refreshed,
     slid,
 )
@@ -61,13 +62,13 @@ def _is_empty_repeat(upload: UploadSession, offset: int, body: Body) -> bool:
 def _take_lease(upload: UploadSession, offset: int) -> None:
     """Take the right to append at an offset. Raise what speaks against it."""
     token, now = new_lease(), timezone.now()
-    taken = (
-        receiving(upload)
-        .filter(received=offset)
-        .exclude(addressed_by=AddressedBy.NUMBER)
-        .update(lease=token, active_at=now, **slid(upload, now))
+    taken = change_receiving(
+        upload,
+        {"lease": token, "active_at": now, **slid(upload, now)},
+        received=offset,
+        addressed_by__not=AddressedBy.NUMBER,
     )
-    if not taken:
+    if taken is None:
         row = check_receiving(refreshed(upload))
         if row.addressed_by == AddressedBy.NUMBER:
             raise errors.WrongAddressing(addressed_by=row.addressed_by)
@@ -108,10 +109,8 @@ def _record_segment(
             with transaction.atomic(durable=True):
                 _advance(upload, changes)
                 check_growth(upload, policy)
-                chunk = new_chunk(
-                    upload, upload.chunk_count, upload.received, segment, place
-                )
-                chunk.save(force_insert=True)
+                number, offset = upload.chunk_count, upload.received
+                insert(new_chunk(upload, number, offset, segment, place))
             break
         except _LengthTold:
             continue
@@ -145,10 +144,12 @@ def _advance(upload: UploadSession, changes: dict[str, Any]) -> None:
 
     The length too: whether these bytes are the last ones depends on it.
     """
-    as_seen = receiving(upload).filter(
-        lease=upload.lease, received=upload.received, length=upload.length
-    )
-    if as_seen.update(**changes):
+    as_seen: dict[str, Any] = {
+        "lease": upload.lease,
+        "received": upload.received,
+        "length": upload.length,
+    }
+    if change_receiving(upload, changes, **as_seen) is not None:
         return
     row = check_receiving(refreshed(upload))
     if (row.lease, row.received) != (upload.lease, upload.received):

@@ -10,12 +10,19 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from .. import errors
+from ..lookups import Lookup
 from ..models import GONE_STATES, OPEN_STATES, AddressedBy, State, UploadSession
 from ..owners import Owner
 from ..policies import policy_of
 from ..stores import store_for
 from .ending import expire_if_overdue
 from .rows import new_lease, receiving, refreshed, upload_by_id
+
+_open_by_key = Lookup(
+    UploadSession,
+    ("owner", "protocol", "client_key"),
+    among={"state": [state.value for state in OPEN_STATES]},
+)
 
 # Seconds between looks at whether a broken connection has been dealt with.
 LAST_WORDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.16)
@@ -32,9 +39,12 @@ def find(owner: Owner, upload_id: Any) -> UploadSession:
     upload = upload_by_id(pk)
     if upload is None or upload.owner != owner.key:
         raise errors.NotFound
-    if expire_if_overdue(upload):
-        upload = refreshed(upload)
-    return upload
+    return not_overdue(upload)
+
+
+def not_overdue(upload: UploadSession) -> UploadSession:
+    """Return an upload that was just looked up; ended, if its time is up."""
+    return refreshed(upload) if expire_if_overdue(upload) else upload
 
 
 def find_by_key(owner: Owner, protocol: str, client_key: str) -> UploadSession | None:
@@ -42,11 +52,12 @@ def find_by_key(owner: Owner, protocol: str, client_key: str) -> UploadSession |
 
     A completed one counts for as long as an unfinished one would be kept.
     """
-    uploads = by_key(owner, protocol, client_key)
-    upload = uploads.filter(state__in=OPEN_STATES).first()
+    if not owner:
+        return None
+    upload = _open_by_key(owner.key, protocol, client_key)
     if upload is not None and not expire_if_overdue(upload):
         return upload
-    return last_completed(uploads)
+    return last_completed(by_key(owner, protocol, client_key))
 
 
 def find_gone(owner: Owner, protocol: str, client_key: str) -> UploadSession | None:

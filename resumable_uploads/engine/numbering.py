@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
 from django.utils import timezone
 
 from .. import errors
 from ..body import Body, Segment
+from ..changes import Plus, insert
 from ..conf import setting
-from ..lookups import Lookup
+from ..lookups import Lookup, PairLookup
 from ..models import AddressedBy, Chunk, State, UploadSession
 from ..policies import policy_of
 from ..stores import Place, Writer, store_for
 from .ending import lenders
-from .quotas import check_growth, room_for
+from .quotas import NO_LIMIT, check_growth, room_for
 from .rows import (
     FULL_STATES,
+    change_receiving,
     check_not_ended,
     check_receiving,
     end_if_full,
-    receiving,
     refreshed,
     slid,
     slide_if_near,
@@ -31,6 +31,12 @@ from .watching import watched
 from .writing import discard, is_same, new_chunk, nudged_if_full, writing, written
 
 _chunk_by_number = Lookup(Chunk, ("upload", "number"))
+_upload_and_chunk = PairLookup(
+    UploadSession,
+    Chunk,
+    on={"upload": "id", "number": None},
+    only=("id", "state", "received", "length", "chunk_total", "addressed_by"),
+)
 
 
 @watched
@@ -101,8 +107,11 @@ def _expected_size(upload: UploadSession, number: int, body: Body) -> int:
 
 def _chunk_there(upload: UploadSession, number: int) -> Chunk | None:
     """Return the recorded chunk with a number, and note how the upload stands now."""
-    known = known_chunk(upload, number)
-    row = check_not_ended(refreshed(upload))
+    found = _upload_and_chunk(upload.pk, number)
+    if found is None:
+        raise errors.NotFound
+    row, known = found
+    check_not_ended(row)
     if row.addressed_by == AddressedBy.OFFSET:
         raise errors.WrongAddressing(addressed_by=row.addressed_by)
     upload.state, upload.received, upload.length = row.state, row.received, row.length
@@ -207,12 +216,11 @@ def _lost_chunk(upload: UploadSession, chunk: Chunk) -> Chunk:
 
 
 def _insert_chunk(upload: UploadSession, chunk: Chunk) -> None:
-    advance(upload, chunk.size, chunk_count=F("chunk_count") + 1)
-    chunk.save(force_insert=True)
-    # The row is locked now: what it says stays true.
-    row = refreshed(upload)
-    _check_place(upload, chunk.number, row.chunk_total)
-    end_if_full(upload, row)
+    # The row is locked from here on: what it says stays true.
+    row = advance(upload, chunk.size, chunk_count=Plus(1))
+    insert(chunk)
+    _check_place(upload, chunk.number, row["chunk_total"])
+    end_if_full(upload, row["received"], row["chunk_count"])
 
 
 def swap_chunk(upload: UploadSession, known: Chunk, chunk: Chunk) -> bool:
@@ -220,13 +228,13 @@ def swap_chunk(upload: UploadSession, known: Chunk, chunk: Chunk) -> bool:
     changed = ("key", "start", "size", "checksum", "digests", "created_at")
     try:
         with transaction.atomic(durable=True):
-            advance(upload, chunk.size - known.size)
+            row = advance(upload, chunk.size - known.size)
             as_seen = Chunk.objects.filter(
                 pk=known.pk, key=known.key, start=known.start
             )
             if not as_seen.update(**{name: getattr(chunk, name) for name in changed}):
                 raise Outrun
-            end_if_full(upload, refreshed(upload))
+            end_if_full(upload, row["received"], row["chunk_count"])
     except Outrun:
         return False
     return True
@@ -236,23 +244,29 @@ class Outrun(Exception):
     """Another request was quicker; look again."""
 
 
-def advance(upload: UploadSession, growth: int, **changes: Any) -> None:
+def advance(upload: UploadSession, growth: int, **changes: Any) -> dict[str, Any]:
     """Count bytes of a numbered chunk, first thing in the transaction.
 
-    Raise Outrun where the upload takes no more, but is not gone.
+    Return what the row then says of the chunks there are. Raise Outrun where the upload
+    takes no more, but is not gone.
     """
     now = timezone.now()
     policy = policy_of(upload)
     room = room_for(upload, policy)
-    rows = receiving(upload).exclude(addressed_by=AddressedBy.OFFSET)
-    changed = rows.filter(received__lte=room - growth).update(
-        received=F("received") + growth,
-        addressed_by=AddressedBy.NUMBER,
-        active_at=now,
+    changes |= {
+        "received": Plus(growth),
+        "addressed_by": AddressedBy.NUMBER,
+        "active_at": now,
         **slid(upload, now),
-        **changes,
+    }
+    changed = change_receiving(
+        upload,
+        changes,
+        told=("received", "chunk_count", "chunk_total"),
+        addressed_by__not=AddressedBy.OFFSET,
+        received__at_most=min(room - growth, NO_LIMIT),
     )
-    if not changed:
+    if changed is None:
         row = check_not_ended(refreshed(upload))
         if row.addressed_by == AddressedBy.OFFSET:
             raise errors.WrongAddressing(addressed_by=row.addressed_by)
@@ -262,3 +276,4 @@ def advance(upload: UploadSession, growth: int, **changes: Any) -> None:
         upload.state = row.state
         raise Outrun
     check_growth(upload, policy)
+    return changed

@@ -82,7 +82,7 @@ def open(
                 check_quota(upload, policy, owner, new.length or 0)
                 upload.save(force_insert=True)
                 _check_not_completed(owner, protocol, new)
-                end_if_full(upload, upload)
+                end_if_full(upload, upload.received, upload.chunk_count)
                 note_opened(upload)
                 nudge_if_full(upload)
                 runner.nudge(runner.HOUSEKEEP)

@@ -13,10 +13,10 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import F, Value
-from django.db.models.functions import Coalesce, Greatest
 
 from .. import errors, runner
 from ..body import Body
+from ..changes import AtLeast, Plus, insert
 from ..models import Chunk, State, UploadSession
 from ..policies import policy_of
 from ..stores import Place, Writer, store_for
@@ -122,13 +122,11 @@ def _record(upload: UploadSession, chunk: Chunk, writer: Writer) -> Chunk:
 
 
 def _insert(upload: UploadSession, chunk: Chunk) -> None:
-    changes: dict[str, Any] = {"chunk_count": F("chunk_count") + 1}
+    changes: dict[str, Any] = {"chunk_count": Plus(1)}
     if chunk.size:
-        changes["chunk_size"] = Greatest(
-            Coalesce(F("chunk_size"), Value(0)), Value(chunk.size)
-        )
+        changes["chunk_size"] = AtLeast(chunk.size)
     advance(upload, chunk.size, **changes)
-    chunk.save(force_insert=True)
+    insert(chunk)
 
 
 def finish_with(upload: UploadSession, choose: Choice) -> UploadSession:

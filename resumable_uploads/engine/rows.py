@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from .. import errors
+from ..changes import change
 from ..lookups import Lookup
 from ..models import AddressedBy, State, UploadSession
 from ..policies import policy_of
@@ -36,17 +38,25 @@ def refreshed(upload: UploadSession) -> UploadSession:
     return found
 
 
+def outcome(upload: UploadSession) -> UploadSession:
+    """Return the upload with what has become of it since bytes of it were recorded.
+
+    One that takes more of them is returned as it was then, without another look.
+    """
+    return upload if upload.state == State.RECEIVING else refreshed(upload)
+
+
 def check_not_ended(upload: UploadSession) -> UploadSession:
     """Return an upload that takes chunks, or repeats of them; else raise."""
     return upload if upload.state in FULL_STATES else check_receiving(upload)
 
 
-def end_if_full(upload: UploadSession, row: UploadSession) -> None:
+def end_if_full(upload: UploadSession, received: int, chunk_count: int) -> None:
     """Have the file assembled if its row, as it is now in this transaction, is full.
 
     Whoever commits the last chunk decides, so a full upload cannot be left unfinished.
     """
-    upload.received, upload.chunk_count = row.received, row.chunk_count
+    upload.received, upload.chunk_count = received, chunk_count
     upload.addressed_by = upload.addressed_by or AddressedBy.NUMBER
     if upload.ends_when_full and upload.is_full:
         receiving(upload).update(**ENDED)
@@ -71,6 +81,20 @@ def receiving(upload: UploadSession) -> QuerySet[UploadSession]:
     return UploadSession.objects.filter(pk=upload.pk, state=State.RECEIVING)
 
 
+def change_receiving(
+    upload: UploadSession,
+    to: Mapping[str, Any],
+    told: tuple[str, ...] = (),
+    **where: Any,
+) -> dict[str, Any] | None:
+    """Change the row of an upload that takes chunks, and is as it is said to be.
+
+    What ``receiving(upload).filter(...).update(...)`` does, for what is done for each
+    chunk. Return None where nothing was changed; see ``changes.change``.
+    """
+    return change(UploadSession, upload.pk, to, told, state=State.RECEIVING, **where)
+
+
 def check_receiving(upload: UploadSession) -> UploadSession:
     """Return an upload that takes chunks. Raise Gone or NotReceiving for any other."""
     if upload.is_gone:
@@ -90,7 +114,7 @@ def slid(upload: UploadSession, now: datetime) -> dict[str, datetime]:
 
 def slide(upload: UploadSession) -> None:
     now = timezone.now()
-    receiving(upload).update(active_at=now, **slid(upload, now))
+    change_receiving(upload, {"active_at": now, **slid(upload, now)})
 
 
 def slide_if_near(upload: UploadSession) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -25,10 +25,12 @@ from rest_framework.views import APIView
 
 from .. import engine, errors, outbox, sources
 from ..body import Body
+from ..capabilities import Capability
 from ..conf import MIB, seconds
 from ..models import UploadSession
 from ..owners import Owner, owner_of
 from ..policies import UploadPolicy, policy_of
+from .lean import Proven
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +93,8 @@ class UploadView(Speaker, APIView):
     }
     # Does it read raw bodies? Others may be no longer than a form or a JSON document.
     takes_body = False
+    # The methods that bring bytes and may be let in by a capability.
+    lean_methods: Collection[str] = ()
     # What is raised for more bytes than there is room for.
     excess: type[errors.TooLarge] = errors.TooLarge
     max_document = MIB
@@ -103,11 +107,21 @@ class UploadView(Speaker, APIView):
 
     def owner(self, create: bool = False) -> Owner:
         """Return whose request this is; with ``create``, begin a visitor's session."""
+        if capability := self.capability:
+            return capability.owner
         return owner_of(self.request, create=create)
 
     def find(self, upload_id: Any) -> UploadSession:
         """Return the caller's own upload. Raise NotFound."""
+        if capability := self.capability:
+            return engine.not_overdue(capability.upload)
         return engine.find(self.owner(), upload_id)
+
+    @property
+    def capability(self) -> Capability | None:
+        """What has proven who asks, where that was a capability."""
+        auth = self.request.auth
+        return auth if isinstance(auth, Capability) else None
 
     def find_to_write(self, upload_id: Any) -> UploadSession:
         """Return the caller's own upload if its policy still permits to write."""
@@ -164,8 +178,17 @@ class UploadView(Speaker, APIView):
         super().initial(request, *args, **kwargs)
         self._check_csrf(request)
 
+    def get_authenticators(self) -> list[Any]:
+        # Set by no client: only by the middleware that has seen the proof.
+        if capability := getattr(self.request, "capability", None):
+            return [Proven(capability)]
+        return super().get_authenticators()
+
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
         """Answer also those who accept nothing that is spoken here."""
+        if len(self.renderer_classes) == 1:
+            renderer = self.renderer_classes[0]()
+            return renderer, renderer.media_type
         return super().perform_content_negotiation(request, force=True)
 
     def _check_csrf(self, request: Request) -> None:

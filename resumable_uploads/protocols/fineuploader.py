@@ -167,7 +167,7 @@ class EndpointView(FineUploaderView, FormView):
                 engine.put_chunk(upload, said.index, body, replace=True)
             else:
                 read_again(upload, body)
-        upload = engine.refreshed(upload)
+        upload = engine.outcome(upload)
         if said.index == upload.last_number:
             self._check_sequence(upload, said.index + 1)
         return self.success(upload)

@@ -21,9 +21,10 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from .. import engine, errors
+from .. import capabilities, engine, errors
 from ..models import State, UploadSession, load_numbers
 from ..policies import get_policy, policy_of
+from . import lean
 from .base import UploadView, nonnegative
 from .digests import content_digest
 from .download import serve
@@ -184,7 +185,18 @@ class RestView(UploadView):
     def answer(self, upload: UploadSession, status: int = 200) -> Response:
         response = Response(self.representation(upload), status=status)
         response["Upload-Offset"] = str(upload.offset)
+        self.entitle(response, upload)
         return response
+
+    def entitle(self, response: Response, upload: UploadSession) -> None:
+        """Let the owner send more bytes by a capability.
+
+        Never for showing one: else it would outlive what takes it back.
+        """
+        if self.capability or not (lean.is_installed() and lean.is_lean(self)):
+            return
+        if word := capabilities.issue(upload, self.owner()):
+            response[lean.HEADER] = word
 
 
 def _error(upload: UploadSession) -> dict[str, str] | None:
@@ -251,6 +263,7 @@ class UploadDetailView(RestView):
     """One upload: look at it, append to it, cancel it."""
 
     takes_body = True
+    lean_methods = ("PATCH",)
 
     def get_parsers(self) -> list[Any]:
         return [RawParser()]
@@ -271,9 +284,11 @@ class UploadDetailView(RestView):
         facts = {
             "offset": upload.received,
             "received": upload.received,
-            "state": engine.refreshed(upload).state,
+            "state": engine.outcome(upload).state,
         }
-        return Response(facts, headers={"Upload-Offset": str(upload.received)})
+        response = Response(facts, headers={"Upload-Offset": str(upload.received)})
+        self.entitle(response, upload)
+        return response
 
     def delete(self, request: Request, upload_id: str) -> Response:
         engine.cancel(self.find(upload_id))
@@ -284,6 +299,7 @@ class ChunkView(RestView):
     """One chunk, by its number from 0."""
 
     takes_body = True
+    lean_methods = ("PUT",)
     parser_classes = (RawParser,)
     renderer_classes = (JSONRenderer,)
 
@@ -298,9 +314,11 @@ class ChunkView(RestView):
             "number": chunk.number,
             "size": chunk.size,
             "received": upload.received,
-            "state": engine.refreshed(upload).state if upload.is_full else upload.state,
+            "state": engine.outcome(upload).state,
         }
-        return Response(facts, status=201 if created else 200)
+        response = Response(facts, status=201 if created else 200)
+        self.entitle(response, upload)
+        return response
 
 
 class CompleteView(RestView):

@@ -204,7 +204,7 @@ class ResumableJsView(FormView):
                 engine.put_chunk(upload, self.said.number, body)
             else:
                 read_again(upload, body)
-        upload = engine.refreshed(upload)
+        upload = engine.outcome(upload)
         check_not_rejected(upload)
         return Response(self._answer_of(upload))
 

@@ -363,7 +363,7 @@ class UploadView(TusView, StoredView):
         with self.body(expected, room=_room(upload, offset, length)) as body:
             upload = self._measured(upload, offset, length, body)
             upload = self.append(upload, offset, body)
-        row = engine.refreshed(upload)
+        row = engine.outcome(upload)
         check_not_rejected(row)
         headers = {"Upload-Offset": str(upload.received)} | self.expiry(row)
         return HttpResponse(status=204, headers=headers)

@@ -18,6 +18,7 @@ import struct
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +241,7 @@ class FilesystemStore(Store):
 
     def make_staging(self) -> Storage:
         root = setting("STAGING_ROOT") or f"{Path(self.final.location)}-staging"
-        return FileSystemStorage(location=root)
+        return _folder_storage(str(root))
 
     @property
     def root(self) -> Path:
@@ -372,6 +373,12 @@ class FilesystemStore(Store):
             for entry in scan(Path(shelf.path)):
                 if upload_id := as_uuid(entry.name):
                     yield upload_id
+
+
+@cache
+def _folder_storage(root: str) -> FileSystemStorage:
+    """Return the storage of a folder: each one made anew would listen for settings."""
+    return FileSystemStorage(location=root)
 
 
 def open_file(path: Path, flags: int) -> int:

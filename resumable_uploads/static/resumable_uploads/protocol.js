@@ -43,7 +43,17 @@ const PAGES = 5;
 export const isOutage = (/** @type {any} */ problem) =>
   remedyFor(problem) === Remedy.WAIT;
 
+const CAPABILITY = "Upload-Capability";
+
 export class RestProtocol {
+  /**
+   * The last capability that was given for an upload, by its URL: with it the server
+   * need not ask for the session with each chunk.
+   *
+   * @type {Map<string, string>}
+   */
+  #capabilities = new Map();
+
   /** @param {ProtocolOptions} options */
   constructor(options) {
     this.options = options;
@@ -58,10 +68,12 @@ export class RestProtocol {
    * @returns {Promise<{created: boolean, upload: UploadFacts}>}
    */
   async open(wish, signal) {
-    const { status, data } = await this.#json("POST", this.options.endpoint, {
+    const answer = await this.#json("POST", this.options.endpoint, {
       json: wish,
       patience: signal,
     });
+    const { status, data } = answer;
+    this.#keep(data.url, answer.capability);
     return { created: status === 201, upload: data };
   }
 
@@ -71,7 +83,17 @@ export class RestProtocol {
    * @returns {Promise<UploadFacts>}
    */
   async ask(url, signal) {
-    return (await this.#json("GET", url, { signal })).data;
+    const { data, capability } = await this.#json("GET", url, { signal });
+    this.#keep(url, capability);
+    return data;
+  }
+
+  /**
+   * @param {string} url
+   * @param {string | null} capability
+   */
+  #keep(url, capability) {
+    if (capability) this.#capabilities.set(url, capability);
   }
 
   /**
@@ -86,9 +108,13 @@ export class RestProtocol {
     /** @type {Record<string, string>} */
     const headers = { "Content-Type": "application/octet-stream" };
     if (digest) headers["Content-Digest"] = digest;
+    const capability = this.#capabilities.get(url);
+    if (capability) headers[CAPABILITY] = capability;
     const address = `${url}chunks/${number}/`;
     const more = { body: chunk, headers, signal, onProgress };
-    return (await this.#json("PUT", address, more)).data;
+    const { data, capability: next } = await this.#json("PUT", address, more);
+    this.#keep(url, next);
+    return data;
   }
 
   /**
@@ -156,7 +182,7 @@ export class RestProtocol {
    *   signal?: AbortSignal, patience?: AbortSignal,
    *   onProgress?: (loaded: number) => void}} more `patience` ends only the wait for
    *   the line
-   * @returns {Promise<{status: number, data: any}>}
+   * @returns {Promise<{status: number, data: any, capability: string | null}>}
    */
   #json(method, url, more) {
     const request = { method, url: this.#absolute(url), ...more };
@@ -225,7 +251,7 @@ function read(answer) {
   if (data === null && answer.status !== 204) {
     throw failure(answer, "unexpected_answer", null);
   }
-  return { status: answer.status, data };
+  return { status: answer.status, data, capability: answer.header(CAPABILITY) };
 }
 
 /**
