@@ -52,6 +52,9 @@ def main(database: str) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = settings.__name__
     django.setup()
     deeds = importlib.import_module(f"{__package__}.deeds")
+    # Once here, instead of in each child.
+    for name in ("acts", "grounds", "steps"):
+        importlib.import_module(f"{__package__}.faults.{name}")
     for line in sys.stdin:
         pid = os.fork()
         if not pid:

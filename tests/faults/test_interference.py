@@ -129,9 +129,10 @@ def interfere(act: str, upload_id: str) -> None:
 
 
 PAIRS = [
-    (first, second, "storage" if second == "take_over" else "folder")
-    for first in ("the last chunk", "a manifest", "concatenate")
-    for second in ("cancel", "take_over", "delete")
+    ("the last chunk", "take_over", "storage"),
+    ("the last chunk", "cancel", "folder"),
+    ("a manifest", "delete", "folder"),
+    ("concatenate", "take_over", "folder"),
 ]
 if IS_THOROUGH:
     PAIRS = list(product(FIRST, SECOND, ["folder", "storage"]))
@@ -149,7 +150,7 @@ def test_while_it_goes_on(first, second, ground, tmp_path, settings):
 
 @pytest.mark.once
 @pytest.mark.parametrize(
-    ("first", "second", "ground"), PAIRS[:: 1 if IS_THOROUGH else 4]
+    ("first", "second", "ground"), PAIRS if IS_THOROUGH else PAIRS[:2]
 )
 def test_and_then_it_dies(first, second, ground, executioner, tmp_path, settings):
     use(settings, **GROUNDS[ground])

@@ -488,7 +488,7 @@ def test_the_engine_does_as_the_model(ground, monkeypatch):
     monkeypatch.setattr(Engine, "ground", ground)
     monkeypatch.setattr(retention, "ORPHANS_ARE_OLDER_THAN", timedelta(0))
     about = settings(
-        max_examples=EXAMPLES or 8,
+        max_examples=EXAMPLES or 6,
         stateful_step_count=40,
         deadline=None,
         derandomize=not EXAMPLES,

@@ -17,9 +17,9 @@ from tests.live import SiteTemplates
 
 from .storm import DRIVERS, Storm
 
-SECONDS = float(os.environ.get("FAULTS_SECONDS") or 12)
+SECONDS = float(os.environ.get("FAULTS_SECONDS") or 8)
 SEED = os.environ.get("FAULTS_SEED") or "1"
-CLIENTS = int(os.environ.get("FAULTS_CLIENTS") or 6)
+CLIENTS = int(os.environ.get("FAULTS_CLIENTS") or 5)
 
 
 @pytest.fixture

@@ -184,6 +184,10 @@ test("what the server refuses for good is not repeated, and its words are kept",
     [413, "too_large"],
     [413, "quota_exceeded"],
     [422, "type_not_allowed"],
+    // A hook chooses its status, and does not order a new beginning by that.
+    [404, "rejected"],
+    [503, "rejected"],
+    [410, "stopped"],
     [400, "invalid"],
   ];
   for (const [status, code] of refusals) {
