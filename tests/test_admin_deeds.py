@@ -88,7 +88,7 @@ def test_cancelling_leaves_what_is_complete(admin_client):
     assert f'value="{done.pk}"' not in text
     page = do(admin_client, "cancel_uploads", done, open_one)
     text = page.content.decode()
-    assert "“film.mp4”: complete." in text
+    assert "“film.mp4”: nothing to do, as it is complete." in text
     assert "1 upload was cancelled." in text
     assert read(done) == DATA
 
@@ -117,7 +117,7 @@ def test_a_retry_that_fails_as_well_is_said_to(admin_client, settings):
 def test_only_what_has_failed_is_retried(admin_client):
     upload = begun()
     page = do(admin_client, "retry_assembly", upload)
-    assert "“film.mp4”: receiving." in page.content.decode()
+    assert "“film.mp4”: nothing to do, as it is receiving." in page.content.decode()
     assert fresh(upload).state == State.RECEIVING
 
 
@@ -241,7 +241,10 @@ def test_many_complaints_become_few_lines(admin_client):
     uploads = [row(state=State.COMPLETE, filename=f"{n}.txt") for n in range(7)]
     page = do(admin_client, "cancel_uploads", *uploads)
     text = page.content.decode()
-    assert text.count(".txt”: complete.") == performing.MAX_COMPLAINTS
+    assert (
+        text.count(".txt”: nothing to do, as it is complete.")
+        == performing.MAX_COMPLAINTS
+    )
     assert "Nor could 2 more uploads be dealt with." in text
 
 

@@ -105,7 +105,8 @@ class DeedsAdmin(admin.ModelAdmin):
         if not self._may(request, deed, upload):
             return _about(upload, _("you may not."))
         if not deed.fits(upload):
-            return _about(upload, f"{upload.get_state_display()}.")
+            words = _("nothing to do, as it is %(state)s.")
+            return _about(upload, words % {"state": upload.get_state_display()})
         try:
             deed.do(upload)
         except errors.UploadError as error:
