@@ -23,7 +23,7 @@ from typing import Any
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 
-from . import errors, signals
+from . import errors, names, signals
 from .conf import seconds
 from .models import State, UploadSession
 from .owners import Owner
@@ -80,13 +80,19 @@ def pre_create(owner: Owner, protocol: str, policy: UploadPolicy, new: Any) -> b
             UploadSession, owner=owner, policy=policy, protocol=protocol, new=draft
         )
         _check_changes(draft)
-    for name in set(draft.metadata) & set(new.reserved):
-        del draft.metadata[name]
-    for name in set(new.metadata) & set(new.reserved):
-        draft.metadata[name] = new.metadata[name]
+    draft.metadata = _with_reserved(draft.metadata, new)
     for name in _CHANGEABLE:
         setattr(new, name, getattr(draft, name))
     return True
+
+
+def _with_reserved(metadata: dict[str, Any], new: Any) -> dict[str, Any]:
+    """Return metadata with what the protocol keeps there as it was, and only that."""
+    kept = {name: new.metadata[name] for name in new.reserved if name in new.metadata}
+    others = {
+        name: value for name, value in metadata.items() if name not in new.reserved
+    }
+    return others | kept
 
 
 @contextmanager
@@ -113,7 +119,7 @@ def _check_changes(draft: Any) -> None:
         raise TypeError("A hook has made the metadata something else than a dict.")
     text = json.dumps(draft.metadata, ensure_ascii=False, allow_nan=False)
     # PostgreSQL keeps no NUL in JSON, and no database half a character.
-    if "\\u0000" in text:
+    if names.has_nul(text):
         raise ValueError("A hook has put a NUL into the metadata.")
     text.encode()
 

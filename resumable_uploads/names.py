@@ -26,6 +26,15 @@ _TOKEN = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(?: *;[ -~]*)?")
 
 
+# A NUL as JSON writes it, and not a backslash before "u0000".
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def has_nul(text: str) -> bool:
+    """Tell whether JSON has a NUL in it, which PostgreSQL does not keep."""
+    return _NUL.search(text) is not None
+
+
 def filename(name: str) -> str:
     """Return a file name without folders, control and invisible characters.
 

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from resumable_uploads import assembly, engine, errors, forms, hooks, signals
@@ -313,6 +315,12 @@ def test_what_cannot_be_kept_is_the_hook_s_mistake(me, have, name, value):
     assert not UploadSession.objects.exists()
 
 
+def test_a_backslash_is_no_mistake(me, have):
+    have(pre_create=nothing)
+    said = {"filename": "a.bin", "size": 3, "metadata": {"path": "C:\\u0000"}}
+    assert me.post("/uploads/", said).json()["metadata"] == {"path": "C:\\u0000"}
+
+
 def test_a_hook_changes_nothing_else(me, have):
     def change_more(owner, new):
         new.length, new.chunk_size, new.client_key = 99, 1, "other"
@@ -440,6 +448,21 @@ def test_who_asks_for_nothing_pays_nothing():
     assert hooks.watch(upload) is None
     engine.append(upload, 0, given)
     assert given.watch is None
+
+
+def test_progress_costs_no_statement(me, have):
+    def statements() -> int:
+        url = me.post("/uploads/", {"filename": "a", "size": 9}).json()["url"]
+        with CaptureQueriesContext(connection) as asked:
+            assert me.put(f"{url}chunks/0/", b"012345678").status == 201
+        return len(asked)
+
+    before = statements()
+    calls = have(progress=nothing)
+    with listening(signals.upload_progress, nothing) as heard_of:
+        assert statements() == before
+    assert calls
+    assert heard_of
 
 
 def test_progress_tells_of_bytes_before_they_are_recorded(have):

@@ -7,7 +7,6 @@ appended stretches by PATCH. docs/rest.md is the reference.
 from __future__ import annotations
 
 import json
-import re
 from datetime import UTC
 from typing import Any
 
@@ -21,7 +20,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from .. import capabilities, engine, errors
+from .. import capabilities, engine, errors, names
 from ..models import State, UploadSession, load_numbers
 from ..policies import get_policy, policy_of
 from . import lean
@@ -32,10 +31,6 @@ from .download import serve
 MAX_METADATA = 16 * 1024
 # Python, its renderers and databases each have a limit of their own, and higher ones.
 MAX_METADATA_DEPTH = 20
-
-
-# A NUL as JSON writes it, and not a backslash before "u0000".
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class RawParser(BaseParser):
@@ -75,8 +70,7 @@ class NewUploadSerializer(serializers.Serializer):
             ) from None
         if len(text) > MAX_METADATA:
             raise serializers.ValidationError(f"At most {MAX_METADATA} characters.")
-        # PostgreSQL keeps no NUL in JSON.
-        if _NUL.search(text):
+        if names.has_nul(text):
             raise serializers.ValidationError("No NUL.")
         return value
 
