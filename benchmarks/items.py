@@ -43,13 +43,14 @@ class Watch:
 
 @contextmanager
 def watched(server: Server) -> Iterator[Watch]:
-    pid, watch = server.process.pid, Watch()
-    usage.forget_peak(pid)
-    cpu, begun = usage.cpu_seconds(pid), time.monotonic()
+    pids, watch = server.pids, Watch()
+    for pid in pids:
+        usage.forget_peak(pid)
+    cpu, begun = sum(map(usage.cpu_seconds, pids)), time.monotonic()
     yield watch
     watch.seconds = time.monotonic() - begun
-    watch.cpu = usage.cpu_seconds(pid) - cpu
-    watch.peak = usage.peak_memory(pid) / MIB
+    watch.cpu = sum(map(usage.cpu_seconds, pids)) - cpu
+    watch.peak = max(map(usage.peak_memory, pids)) / MIB
 
 
 class Item:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -10,6 +11,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from tests.services import Nginx
 
 from . import clients
 
@@ -61,6 +64,11 @@ class Server:
                 log_text = (self.folder / "log").read_text()[-2000:]
                 raise RuntimeError(f"{self.name} did not start:\n{log_text}")
             time.sleep(0.05)
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that, with all that descend from them, do the work."""
+        return [self.process.pid]
 
     def clean(self) -> None:
         """Drop files that clients could not have dropped."""
@@ -126,6 +134,65 @@ class App(Server):
 
     def command(self) -> list[str]:
         return [PYTHON, "-m", "gunicorn", "-c", "project/gunicorn.conf.py"]
+
+
+class BehindNginx(App):
+    """The app where nginx puts the bodies of chunks into files, as documented."""
+
+    name = "resumable_uploads, bodies by nginx"
+    speaks = (clients.Put,)
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.inner = free_port()
+        self.nginx: Nginx | None = None
+
+    def environment(self) -> dict[str, str]:
+        own = {"PORT": str(self.inner), "DJANGO_SETTINGS_MODULE": "nginx_settings"}
+        return super().environment() | own | {"PYTHONPATH": str(self.folder)}
+
+    def prepare(self) -> None:
+        uploads = {
+            "BODY_FILES_ROOT": str(self.folder / "bodies"),
+            "BODY_FILES_SECRET": _documented(r"Body-Secret (\S+);"),
+        }
+        lines = ["from project.settings import *", f"RESUMABLE_UPLOADS |= {uploads!r}"]
+        (self.folder / "nginx_settings.py").write_text("\n".join(lines))
+        super().prepare()
+
+    def start(self) -> None:
+        self.port = self.inner
+        super().start()
+        lines = _documented(r"^# /\S+upload-bodies\.conf\n(.*?)^```")
+        lines += "proxy_http_version 1.1;\nproxy_set_header Host $http_host;"
+        lines += "location / { proxy_pass http://127.0.0.1:8000; }"
+        lines = lines.replace("127.0.0.1:8000", f"127.0.0.1:{self.inner}")
+        lines = lines.replace("/srv/uploads/var", str(self.folder))
+        self.nginx = Nginx(self.folder / "nginx", lines).start()
+        self.port = self.nginx.port
+
+    @property
+    def pids(self) -> list[int]:
+        assert self.nginx
+        return [self.process.pid, self.nginx.pid]
+
+    def kill(self) -> None:
+        super().kill()
+        if self.nginx:
+            self.nginx.stop()
+
+    def stop(self) -> None:
+        if self.nginx:
+            self.nginx.stop()
+        super().stop()
+
+
+def _documented(pattern: str) -> str:
+    """Return what docs/deployment.md says."""
+    text = (HERE.parent / "docs" / "deployment.md").read_text()
+    found = re.search(pattern, text, re.M | re.S)
+    assert found
+    return found.group(1)
 
 
 class Peer(Server):
@@ -231,6 +298,7 @@ class TuspyServer(Peer):
 
 SERVERS: list[type[Server]] = [
     App,
+    BehindNginx,
     Limit,
     CopyLimit,
     BareWsgi,

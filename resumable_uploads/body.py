@@ -70,6 +70,8 @@ class Segment:
     def __init__(self, body: Body, at_most: int, when_idle: bool) -> None:
         self.size = 0
         self.checksum = 0
+        # Where all of it lies in a file already: that file, open for reading.
+        self.file: int | None = None
         self._body = body
         self._at_most = at_most
         self._when_idle = when_idle
@@ -184,7 +186,10 @@ class Body:
         """
         if self.length is not None and self.length > at_most:
             raise errors.TooLarge(max_size=at_most)
-        return Segment(self, at_most, when_idle=False)
+        segment = Segment(self, at_most, when_idle=False)
+        if not self.received:
+            segment.file = getattr(self._source, "file", None)
+        return segment
 
     def check_end(self) -> None:
         """See that the body is over. Raise Truncated, or TooLarge when more comes."""

@@ -62,6 +62,7 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
         *_storages(),
         *_buckets(),
         *_webhooks(),
+        *_body_files(),
     ]
 
 
@@ -125,6 +126,9 @@ FOLDER = Rule(_is_absolute, "an absolute path")
 WORDS = Rule(_is_words, "a list or tuple of strings")
 TABLE = Rule(lambda value: isinstance(value, Mapping), "a dict")
 
+# Characters of a secret that nobody guesses.
+LEAST_SECRET = 16
+
 RULES = {
     "POLICIES": Rule(lambda value: TABLE.fits(value) and value, "a dict, not empty"),
     "RECORDS_EXPIRE_IN": DURATION,
@@ -161,6 +165,9 @@ RULES = {
     "WEBHOOK_TIMEOUT": DURATION,
     "WEBHOOK_ATTEMPTS": POSITIVE,
     "WEBHOOKS_KEPT_FOR": DURATION,
+    "BODY_FILES_ROOT": FOLDER.or_none(),
+    "BODY_FILES_SECRET": Rule(lambda value: isinstance(value, str), "a string"),
+    "CAPABILITIES_EXPIRE_IN": DURATION.or_none(),
     "PURGE_BATCH_SIZE": POSITIVE,
     "HOUSEKEEPING_EVERY": DURATION,
 }
@@ -361,6 +368,28 @@ def _device(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return os.stat(folder).st_dev
+
+
+def _body_files() -> Iterator[CheckMessage]:
+    root = setting("BODY_FILES_ROOT")
+    if root is None:
+        return
+    if len(setting("BODY_FILES_SECRET")) < LEAST_SECRET:
+        yield _error(
+            12,
+            "BODY_FILES_ROOT is set, and BODY_FILES_SECRET is too short.",
+            "Without it, any client could name files. "
+            f"Make it at least {LEAST_SECRET} random characters.",
+        )
+    stores = [store_for(policy.storage) for policy in _good_policies()]
+    finals = [store.final for store in stores if isinstance(store, FilesystemStore)]
+    folders = {folder for final in finals for folder in _served_folders(final)}
+    if any(_lies_in(Path(root), folder) for folder in folders):
+        yield _error(
+            12,
+            f"Bodies lie in {root}, which may be served.",
+            "Set BODY_FILES_ROOT to a folder of its own.",
+        )
 
 
 # Buckets

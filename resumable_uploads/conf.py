@@ -31,7 +31,7 @@ DEFAULTS: dict[str, Any] = {
     # The stretch of a long append that is recorded at once.
     "SEGMENT_SIZE": 4 * MIB,
     # The buffer through which each request's bytes pass.
-    "BUFFER_SIZE": 1 * MIB,
+    "BUFFER_SIZE": 512 * KIB,
     # How long a request may bring no byte before it is given up.
     "STALL_TIMEOUT": timedelta(seconds=30),
     # How long an append may pause before what came is recorded.
@@ -69,6 +69,10 @@ DEFAULTS: dict[str, Any] = {
     "CORS_CREDENTIALS": False,
     # Send "104 Upload Resumption Supported" where the server can: gunicorn only.
     "INTERIM_RESPONSES": False,
+    # Where a front server puts the bodies of requests that it only names to the app,
+    # and what it proves itself by. None: there is no such front server.
+    "BODY_FILES_ROOT": None,
+    "BODY_FILES_SECRET": "",
     # How long a client may send bytes by the capability that it was given, before it
     # has to show its session again; None: capabilities are neither given nor taken.
     "CAPABILITIES_EXPIRE_IN": timedelta(minutes=10),

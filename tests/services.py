@@ -232,6 +232,11 @@ class Nginx:
         processes.wait_for(lambda: processes.accepts(self.port), 15, "nginx is up")
         return self
 
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
     def stop(self) -> None:
         if self._process:
             processes.stop(self._process)

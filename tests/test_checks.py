@@ -143,6 +143,9 @@ def test_a_setting_like_no_other_is_to_be_removed(settings):
         ("SENDFILE", True),
         ("SENDFILE_ROOT", "protected"),
         ("SENDFILE_ROOT", "/protected"),
+        ("CAPABILITIES_EXPIRE_IN", timedelta(0)),
+        ("BODY_FILES_ROOT", "bodies"),
+        ("BODY_FILES_SECRET", None),
     ],
 )
 def test_a_wrong_value_is_found(settings, name, value):
@@ -509,3 +512,20 @@ def test_a_webhook_in_clear_is_worth_a_thought(settings):
     assert "W014" in found(deploy=True)
     use(settings, WEBHOOKS={"crm": webhook()})
     assert "W014" not in found(deploy=True)
+
+
+# Bodies in files
+
+
+@pytest.mark.parametrize("secret", ["", "short"])
+def test_files_of_bodies_need_a_secret(settings, tmp_path, secret):
+    use(settings, BODY_FILES_ROOT=str(tmp_path / "in"), BODY_FILES_SECRET=secret)
+    assert found() == {"E012"}
+    use(settings, BODY_FILES_ROOT=str(tmp_path / "in"), BODY_FILES_SECRET="x" * 16)
+    assert found() == set()
+
+
+def test_files_of_bodies_must_not_be_served(settings):
+    root = str(settings.MEDIA_ROOT / "in")
+    use(settings, BODY_FILES_ROOT=root, BODY_FILES_SECRET="x" * 16)
+    assert found() == {"E012"}

@@ -329,3 +329,36 @@ def test_a_client_cannot_pretend_to_come_by_https(make_live_site, in_front):
         "POST", "/uploads/", new, headers | {"Content-Type": "application/json"}
     )
     assert answer.status == 201, answer.body
+
+
+# --- Bodies in files ----------------------------------------------------------------
+
+
+def test_nginx_takes_chunks_into_files_by_the_documented_lines(
+    make_live_site, make_nginx, make_client, tmp_path
+):
+    secret, bodies = "put-thirty-random-characters-here", tmp_path / "bodies"
+    uploads = {"BODY_FILES_ROOT": str(bodies), "BODY_FILES_SECRET": secret}
+    site = make_live_site(uploads=uploads)
+    lines = adapted(
+        documented("/etc/nginx/snippets/upload-bodies.conf"),
+        upstream=f"127.0.0.1:{site.port}",
+        data=f"{tmp_path}/",
+    )
+    assert secret in lines
+    client = make_client(make_nginx(lines + snippet_for(site)))
+    content = random.randbytes(3 * MIB)
+    upload = open_upload(client, len(content), chunk_size=2 * MIB)
+    for number in (1, 0):
+        piece = content[number * 2 * MIB : (number + 1) * 2 * MIB]
+        answer = client.put(f"{upload['url']}chunks/{number}/", piece)
+        assert answer.status == 201, answer.body
+    answer = client.post(f"{upload['url']}complete/")
+    assert client.get(answer.json()["file"]["url"]).body == content
+    # A client that names a file itself names only what nginx puts in its place.
+    again = open_upload(client, 10, chunk_size=10)
+    named = {"X-Upload-Body-File": "/etc/hostname", "X-Upload-Body-Secret": secret}
+    path = f"{again['url']}chunks/0/"
+    assert client.put(path, b"0123456789", **named).status == 201
+    assert client.get(f"{again['url']}file/").body == b"0123456789"
+    processes.wait_for(lambda: not any(bodies.iterdir()), 10, "nginx has tidied up")

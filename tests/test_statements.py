@@ -123,6 +123,51 @@ def test_to_open_an_upload_takes_few_statements(me):
     assert len(statements(lambda: opened(me))) <= 7
 
 
+# --- Growth -------------------------------------------------------------------------
+
+
+def plans(asked):
+    """Return how SQLite would do what it was asked."""
+    with connection.cursor() as cursor:
+        for text in asked:
+            cursor.execute(f"EXPLAIN QUERY PLAN {text.replace('%', '%%')}", ())
+            yield from (f"{row[-1]}: {text}" for row in cursor.fetchall())
+
+
+@pytest.mark.only_on("sqlite")
+def test_no_chunk_is_looked_for_among_all_others(me):
+    """What is found by an index costs the same among 10,000 chunks as among two."""
+    url = opened(me)
+    asked = statements(lambda: put(me, url, 0))
+    asked += statements(lambda: me.put(f"{url}chunks/0/", DATA))
+    client = Resumable(some_bytes(SIZE * COUNT), chunk_size=SIZE)
+    client.send(me, 1)
+    asked += statements(lambda: client.send(me, 2))
+    appended = opened(me)
+    asked += statements(lambda: me.patch(appended, 0, DATA))
+    asked += statements(lambda: me.head(appended))
+    found = list(plans(asked))
+    assert len(found) >= 15
+    assert all(plan.startswith("SEARCH") for plan in found), found
+
+
+@pytest.mark.once
+def test_the_last_of_10_000_chunks_takes_as_many_statements_as_the_first(me):
+    about = {"filename": "a.bin", "size": SIZE * 10_000, "chunk_size": SIZE}
+    url = me.post("/uploads/", about).json()["url"]
+    first = statements(lambda: put(me, url, 0))
+    known = Chunk.objects.get()
+    others = [
+        Chunk(**vars_of(known) | {"id": None, "number": number})
+        for number in range(1, 9_998)
+    ]
+    Chunk.objects.bulk_create(others)
+    UploadSession.objects.update(received=9_998 * SIZE, chunk_count=9_998)
+    last = statements(lambda: put(me, url, 9_998))
+    assert [text.split()[0] for text in last] == [text.split()[0] for text in first]
+    assert me.get(url).json()["missing"] == [[9_999, 9_999]]
+
+
 def test_a_lookup_finds_what_a_query_finds(me):
     url = opened(me)
     put(me, url, 3)

@@ -16,7 +16,7 @@ from ..owners import Owner
 from ..policies import policy_of
 from ..stores import store_for
 from .ending import expire_if_overdue
-from .rows import new_lease, receiving, refreshed, upload_by_id
+from .rows import change_receiving, new_lease, refreshed, upload_by_id
 
 _open_by_key = Lookup(
     UploadSession,
@@ -102,7 +102,9 @@ def take_offset(upload: UploadSession) -> UploadSession:
     appending = upload.state == State.RECEIVING and upload.lease
     if appending and upload.addressed_by != AddressedBy.NUMBER:
         _await_last_words(upload)
-    receiving(upload).exclude(addressed_by=AddressedBy.NUMBER).update(lease=new_lease())
+    change_receiving(
+        upload, {"lease": new_lease()}, addressed_by__not=AddressedBy.NUMBER
+    )
     return refreshed(upload)
 
 

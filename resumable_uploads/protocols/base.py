@@ -30,6 +30,7 @@ from ..conf import MIB, seconds
 from ..models import UploadSession
 from ..owners import Owner, owner_of
 from ..policies import UploadPolicy, policy_of
+from . import bodyfiles
 from .lean import Proven
 
 log = logging.getLogger(__name__)
@@ -290,6 +291,8 @@ def _told_of(request: Any) -> dict[str, Any]:
 
 def source_of(request: Any) -> sources.Source:
     """Return where the body of a request comes from; nobody must have read it."""
+    if bodyfiles.is_handed_over(request.META):
+        return bodyfiles.source_of(request.META)
     if "wsgi.input" in request.META:
         return sources.from_environ(request.META, seconds("STALL_TIMEOUT"))
     # ASGI: Django has spooled the whole body before the view began.
@@ -299,6 +302,8 @@ def source_of(request: Any) -> sources.Source:
 
 def _drain(request: Any) -> None:
     """Read on what a refusal has left unread, within reason."""
+    if bodyfiles.is_handed_over(request.META):
+        return
     try:
         body = Body(source_of(request))
         body.drain(DRAIN_AT_MOST, DRAIN_SECONDS)

@@ -119,7 +119,12 @@ class FilesystemWriter(Writer):
         if not self.in_place:
             return self._spill(blocks)
         start = self._began = self.position
-        self.position = write_blocks(self._fd, blocks, start)
+        file = getattr(blocks, "file", None)
+        if file is None:
+            self.position = write_blocks(self._fd, blocks, start)
+        else:
+            size = sum(len(block) for block in blocks)
+            self.position = copy_file(file, self._fd, size, start)
         self._keep(self._fd, start, self.position - start)
         return Place(self._key(DATA), start)
 
@@ -311,15 +316,7 @@ class FilesystemStore(Store):
 
     def _copy(self, piece: Piece, fd: int, position: int) -> None:
         with self.open(piece.place) as source:
-            left, start = piece.size, piece.place.start
-            while left:
-                step = min(left, COPY_STEP)
-                done = copy_range(source.fileno(), fd, step, start, position)
-                if not done:
-                    raise errors.StorageUnavailable(
-                        "Recorded bytes are missing in the store."
-                    )
-                left, start, position = left - done, start + done, position + done
+            copy_file(source.fileno(), fd, piece.size, position, piece.place.start)
 
     def is_being_written(self, upload_id: uuid.UUID) -> bool:
         try:
@@ -413,6 +410,21 @@ def punch_hole(fd: int, start: int, size: int) -> None:
     """Give the space of a range back, where the file system can; the rest stays."""
     if _FALLOCATE is not None and size > 0:
         _FALLOCATE(fd, _PUNCH_HOLE, start, size)
+
+
+def copy_file(
+    source: int, target: int, size: int, position: int, start: int = 0
+) -> int:
+    """Copy so many bytes to a position; return the one after them.
+
+    Raise StorageUnavailable where there are not so many.
+    """
+    while size:
+        done = copy_range(source, target, min(size, COPY_STEP), start, position)
+        if not done:
+            raise errors.StorageUnavailable("Recorded bytes are missing in the store.")
+        size, start, position = size - done, start + done, position + done
+    return position
 
 
 def copy_range(source: int, target: int, size: int, start: int, position: int) -> int:
