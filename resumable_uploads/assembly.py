@@ -66,8 +66,9 @@ def assemble(upload_id: uuid.UUID | str) -> bool:
         raise
     if upload.attempts > 1:
         _drop_strays(upload)
-    engine.settle([upload.pk])
+    # Before it is settled: what is not settled is found again by housekeeping.
     engine.supersede(upload)
+    engine.settle([upload.pk])
     return True
 
 

@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from . import assembly, engine, errors, runner, webhooks
 from .conf import setting
-from .models import END_STATES, GONE_STATES, Chunk, OwnerLock, UploadSession
+from .models import END_STATES, GONE_STATES, Chunk, OwnerLock, State, UploadSession
 from .policies import get_policy
 from .stores import Store, store_for
 
@@ -119,8 +119,16 @@ def settle_left_overs(batch_size: int) -> int:
     left_over = _unsettled().order_by("pk").values_list("pk", flat=True)
     total, after = 0, uuid.UUID(int=0)
     while batch := list(left_over.filter(pk__gt=after)[:batch_size]):
+        _supersede(batch)
         total, after = total + engine.settle(batch), batch[-1]
     return total
+
+
+def _supersede(batch: list[uuid.UUID]) -> None:
+    """Drop the files in whose place others have come before their process died."""
+    complete = UploadSession.objects.filter(pk__in=batch, state=State.COMPLETE)
+    for upload in complete.exclude(object_key=""):
+        engine.supersede(upload)
 
 
 def resend() -> int:

@@ -22,6 +22,8 @@ from django.db import connection
 
 from . import processes, racing, settings
 
+DISTURBED = 7
+
 
 class Executioner:
     """Begins processes that have Django ready, and tells how they ended."""
@@ -87,15 +89,20 @@ def _act(order: dict[str, Any]) -> int:
     connection.ensure_connection()
     meanwhile = getattr(acts, order.get("meanwhile", ""), None)
 
-    def die(name: str) -> None:
-        if meanwhile:
+    def strike(name: str) -> None:
+        if not meanwhile:
+            _die()
+        if blow.rounds == 1:
             racing.Running(meanwhile, order["upload"]).wait()
-        _die()
+        if blow.rounds > 1 or not order["later"]:
+            _die()
+        blow.again_after(order["later"])
 
-    blow = steps.Steps(order["step"], die, order["when"], between=bool(meanwhile))
+    blow = steps.Steps(order["step"], strike, order["when"], between=bool(meanwhile))
     with grounds.prepared(order["ground"], order["told"]), blow.watched():
         getattr(acts, order["act"])(order["upload"])
-    return 0
+    # It was disturbed, and has come to its end before it was to die.
+    return DISTURBED if blow.rounds else 0
 
 
 def _die() -> None:

@@ -49,6 +49,8 @@ class Steps:
     ) -> None:
         self.taken = 0
         self.struck = ""
+        # How often it has struck.
+        self.rounds = 0
         self._at = at
         self._blow = blow
         self._when = when
@@ -67,6 +69,11 @@ class Steps:
         finally:
             for owner, name, function in changed:
                 setattr(owner, name, function)
+
+    def again_after(self, steps: int) -> None:
+        """Strike a second time, so many steps after this one, whichever they are."""
+        self._at = self.taken + steps
+        self._between = False
 
     def _watching(
         self, function: Callable[..., Any], name: str, counts: Callable[..., bool]
@@ -92,6 +99,7 @@ class Steps:
         return not (self._between and not connection.get_autocommit())
 
     def _strike(self, name: str, args: tuple[Any, ...]) -> None:
+        self.rounds += 1
         self.struck = f"{self._when} {name} {str(args[1:2])[:60]}"
         self._blow(name)
 

@@ -393,9 +393,8 @@ class Sending:
             self._acked(number)
         if self.rng.random() < 0.2:
             self.count("sent again")
-            if self.driver.any_order:
-                with contextlib.suppress(*BY_HAND):
-                    self._acked(number)
+            with contextlib.suppress(*BY_HAND):
+                self._acked(number)
 
     def _send_beside(self, number: int) -> None:
         """Let another connection of the same client send the same."""

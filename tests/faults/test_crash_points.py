@@ -269,6 +269,8 @@ class Sweep:
         assert not UploadSession.objects.exclude(lease="").exists()
         assert not Chunk.objects.exists()
         assert files_in(staging()) == []
+        objects = complete.exclude(object_key="").values_list("object_key", flat=True)
+        assert len(set(objects)) == len(objects), "two files are the same object"
         self.check_told(by_pk)
 
     def check_told(self, ends: dict[str, str]) -> None:

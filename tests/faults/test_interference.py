@@ -18,7 +18,7 @@ from django.db import DatabaseError, connection
 
 from resumable_uploads import errors, retention
 from resumable_uploads.models import State, UploadSession
-from tests.killed import Executioner
+from tests.killed import DISTURBED, Executioner
 from tests.making import use
 from tests.racing import Running
 
@@ -108,12 +108,17 @@ class Interference(Sweep):
             self.struck[pk] = f"{self.second} at step {step}: {steps.struck}"
         raise AssertionError(f"more than {MOST_STEPS} steps")
 
-    def killed_then(self, executioner: Executioner) -> None:
+    def killed_then(self, executioner: Executioner, later: int) -> None:
+        """Have it disturbed at each step, and die so many steps after that."""
         for step in range(1, MOST_STEPS):
             upload = self.scenario.prepare(step)
-            order = self._order(upload, step, "before") | {"meanwhile": self.second}
-            if executioner.carry_out(order) != -9:
+            order = self._order(upload, step, "before")
+            order |= {"meanwhile": self.second, "later": later}
+            status = executioner.carry_out(order)
+            if not status:
                 return
+            # What was disturbed may refuse to go on.
+            assert status in (-9, 1, DISTURBED), status
             self.struck[str(upload.pk)] = f"{self.second} and death at step {step}"
         raise AssertionError(f"more than {MOST_STEPS} steps")
 
@@ -149,12 +154,15 @@ def test_while_it_goes_on(first, second, ground, tmp_path, settings):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("later", [0, 1, 3, 5] if IS_THOROUGH else [1])
 @pytest.mark.parametrize(
     ("first", "second", "ground"), PAIRS if IS_THOROUGH else PAIRS[:2]
 )
-def test_and_then_it_dies(first, second, ground, executioner, tmp_path, settings):
+def test_and_then_it_dies(
+    first, second, ground, later, executioner, tmp_path, settings
+):
     use(settings, **GROUNDS[ground])
     sweep = Interference(first, second, ground, tmp_path / "told")
     with prepared(ground, sweep.told):
-        sweep.killed_then(executioner)
+        sweep.killed_then(executioner, later)
         sweep.recover_all()
