@@ -13,12 +13,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "resumable_uploads"
 # From the ground up. A module may import what stands below its own layer, and its
 # neighbours in the same one, as long as that makes no circle.
 LAYERS = [
-    {"errors", "conf", "signals", "owners", "names", "schedule", "texts", "lookups"},
+    {"errors", "conf", "signals", "owners", "names", "schedule", "texts", "lookups"}
+    | {"logs"},
     {"body", "sources", "models", "stores"},
     {"policies", "engine", "runner", "buckets", "credentials"},
     {"assembly", "retention"},
     {"inline", "tasks", "admin", "checks", "management", "protocols"}
-    | {"forms", "rendering", "urls", "pages", "templatetags"},
+    | {"forms", "rendering", "urls", "pages", "templatetags"}
+    | {"health", "metrics"},
 ]
 # Django's entry: it ties everything together, and nobody imports it.
 ENTRY = {"apps", "__init__", "migrations"}
@@ -28,9 +30,11 @@ HOMES = {
     "celery": {"tasks"},
     "rest_framework": {"protocols"},
     "drf_spectacular": {"protocols"},
-    "django.http": {"admin", "pages", "protocols"},
-    "django.views": {"admin", "pages", "protocols", "urls"},
-    "django.urls": {"admin", "pages", "protocols", "rendering", "urls"},
+    "django.http": {"admin", "health", "metrics", "pages", "protocols"},
+    "django.views": {"admin", "health", "metrics", "pages", "protocols", "urls"},
+    "django.urls": {"admin", "pages", "protocols", "rendering", "urls"}
+    | {"health", "metrics"},
+    "prometheus_client": {"metrics"},
 }
 
 Import = tuple[str, int]
