@@ -11,6 +11,7 @@ import signal
 import threading
 from pathlib import Path
 
+from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
 wsgi_app = "project.wsgi:application"
@@ -35,7 +36,19 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 # Nobody uses it here, and it would be one file in the home folder for all sites.
 control_socket_disable = True
 
+
+class Log(Logger):
+    """An access log without queries and referrers: signed addresses are in them."""
+
+    def atoms(self, *args):
+        found = super().atoms(*args)
+        method, _, target = found["r"].partition(" ")
+        path = target.partition("?")[0].split(" ")[0]
+        return found | {"r": f"{method} {path}", "f": "-", "q": ""}
+
+
 accesslog = os.environ.get("ACCESS_LOG") or None
+logger_class = Log
 loglevel = os.environ.get("GUNICORN_LOG_LEVEL", "info")
 
 

@@ -36,6 +36,10 @@ INSTALLED_APPS = [
     "resumable_uploads",
 ]
 
+if environment.flag("METRICS"):
+    # For Prometheus, at /metrics/: let the front server keep everybody else away.
+    INSTALLED_APPS.append("resumable_uploads.metrics")
+
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -183,15 +187,24 @@ SPECTACULAR_SETTINGS = {
     ],
 }
 
-# The console is the log, whatever DEBUG says.
+# The console is the log, whatever DEBUG says: lines of text, or of JSON. No record has
+# more than one line but for a traceback, and none has a secret; docs/operations.md.
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "plain": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
+        "plain": {
+            "()": "resumable_uploads.logs.LineFormatter",
+            "format": "{asctime} {levelname} {name}: {message}",
+            "style": "{",
+        },
+        "json": {"()": "resumable_uploads.logs.JsonFormatter"},
     },
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "plain"},
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "json" if os.environ.get("LOG_FORMAT") == "json" else "plain",
+        },
     },
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {

@@ -1,5 +1,6 @@
 """The demo site's URLs."""
 
+from django.apps import apps
 from django.contrib import admin
 from django.urls import include, path
 
@@ -14,6 +15,7 @@ urlpatterns = [
     path("my-uploads/", views.MyUploads.as_view(), name="my-uploads"),
     path("my-uploads/<uuid:upload_id>/discard/", views.discard, name="discard"),
     path("admin/", admin.site.urls),
+    path("health/", include("resumable_uploads.health")),
     # Before the native protocol, which would take their names for uploads.
     path("", include("project.clients")),
     path("", include("project.buckets")),
@@ -22,3 +24,6 @@ urlpatterns = [
     # a redirect for success.
     path("uploads", UploadsView.as_view(schema=None)),
 ]
+
+if apps.is_installed("resumable_uploads.metrics"):
+    urlpatterns.append(path("metrics/", include("resumable_uploads.metrics.urls")))

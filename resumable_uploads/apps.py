@@ -15,10 +15,11 @@ class ResumableUploadsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks, retention
+        from . import checks, logs, retention
         from .models import UploadSession
 
         checks.register()
+        logs.connect()
         pre_delete.connect(
             retention.forget_bytes,
             sender=UploadSession,

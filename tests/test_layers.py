@@ -14,13 +14,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "resumable_uploads"
 # neighbours in the same one, as long as that makes no circle.
 LAYERS = [
     {"errors", "conf", "signals", "owners", "names", "schedule", "texts"}
-    | {"changes", "lookups", "sessions"},
+    | {"changes", "lookups", "logs", "sessions"},
     {"body", "sources", "models", "stores"},
     {"policies", "hooks", "engine", "runner", "buckets", "credentials"}
     | {"capabilities", "outbox", "payloads"},
     {"assembly", "retention", "webhooks"},
     {"inline", "tasks", "admin", "checks", "management", "protocols"}
-    | {"forms", "rendering", "urls", "pages", "templatetags"},
+    | {"forms", "rendering", "urls", "pages", "templatetags"}
+    | {"health", "metrics"},
 ]
 # Django's entry: it ties everything together, and nobody imports it.
 ENTRY = {"apps", "__init__", "migrations"}
@@ -30,9 +31,11 @@ HOMES = {
     "celery": {"tasks"},
     "rest_framework": {"protocols"},
     "drf_spectacular": {"protocols"},
-    "django.http": {"admin", "pages", "protocols"},
-    "django.views": {"admin", "pages", "protocols", "urls"},
-    "django.urls": {"admin", "pages", "protocols", "rendering", "urls"},
+    "django.http": {"admin", "health", "metrics", "pages", "protocols"},
+    "django.views": {"admin", "health", "metrics", "pages", "protocols", "urls"},
+    "django.urls": {"admin", "pages", "protocols", "rendering", "urls"}
+    | {"health", "metrics"},
+    "prometheus_client": {"metrics"},
 }
 
 Import = tuple[str, int]
