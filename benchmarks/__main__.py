@@ -32,6 +32,8 @@ def main() -> None:
         runs = list(measured(wanted, servers, options.repeats))
     rows = tables.medians(runs)
     print(f"\n{about(options)}\n\n{tables.table(rows)}")
+    if any(row["item"] in tables.TRANSFERS for row in rows):
+        print(f"\n**CPU seconds for a GiB**\n\n{tables.overview(rows)}")
     print(f"\n**Budgets**\n\n{tables.budgets(rows)}")
     if options.json:
         result = {"about": about(options), "rows": rows, "runs": runs}

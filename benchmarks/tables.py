@@ -102,6 +102,30 @@ def budgets(rows: list[Run]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+TRANSFERS = (
+    "one request",
+    "8 MiB chunks",
+    "1 MiB chunks",
+    "16 at once, 1 MiB",
+    "64 at once, 1 MiB",
+)
+
+
+def overview(rows: list[Run]) -> str:
+    """Return the CPU seconds for a GiB of all servers in one table, as Markdown."""
+    items = [item for item in TRANSFERS if any(row["item"] == item for row in rows)]
+    lines = [["server", "by", *items], ["---", "---", *["---:"] * len(items)]]
+    found = {
+        (row["item"], row["server"], row["client"]): format(row["cpu"], ".2f")
+        for row in rows
+        if row["item"] in items
+    }
+    for server, client in dict.fromkeys(key[1:] for key in found):
+        cells = [found.get((item, server, client), "") for item in items]
+        lines.append([server, client, *cells])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def _figure(
     rows: list[Run], item: str, server: str, by: tuple[str, ...], name: str
 ) -> dict[str, float]:

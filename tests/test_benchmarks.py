@@ -53,6 +53,21 @@ def test_budgets_are_held_against_the_yardstick_of_the_same_run():
     assert "| one request | PATCH | CPU | 1.00 |  |  | 0.6 x tusd |  |" in text
 
 
+def test_all_servers_are_shown_beside_each_other():
+    runs = [
+        row("8 MiB chunks", "ours", cpu=1.0),
+        row("1 MiB chunks", "ours", cpu=2.0),
+        row("1 MiB chunks", "theirs", cpu=3.0),
+        row("offset", "ours", cpu=500.0),
+    ]
+    assert tables.overview(tables.medians(runs)).splitlines() == [
+        "| server | by | 8 MiB chunks | 1 MiB chunks |",
+        "| --- | --- | ---: | ---: |",
+        "| ours | PUT | 1.00 | 2.00 |",
+        "| theirs | PUT |  | 3.00 |",
+    ]
+
+
 @pytest.mark.once
 def test_a_short_run_measures_the_app_beside_what_the_machine_allows(tmp_path):
     result = tmp_path / "result.json"
