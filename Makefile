@@ -128,6 +128,7 @@ DATABASE ?= sqlite
 faults: $(VENV)/.test
 	FAULTS_SECONDS=$(SECONDS) FAULTS_SEED=$(SEED) FAULTS_CLIENTS=$(CLIENTS) \
 		DATABASE=sqlite $(BIN)/python -m pytest -s tests/faults/test_storm.py \
+		-o faulthandler_timeout=0 \
 		-k on_$(DATABASE)
 
 # Every step on every ground, and a thousand sequences that are new each time.

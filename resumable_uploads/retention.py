@@ -190,7 +190,7 @@ def orphans(store: Store) -> Iterator[uuid.UUID]:
 
 
 def _is_orphan(store: Store, pk: uuid.UUID, state: str | None) -> bool:
-    if state is not None:
+    if state is not None and not (state in GONE_STATES and store.doomed(pk)):
         return state in END_STATES
     age = time.time() - store.touched_at(pk)
     return age > ORPHANS_ARE_OLDER_THAN.total_seconds()
@@ -210,9 +210,9 @@ def sweep() -> int:
 
 
 def _drop_orphan(store: Store, pk: uuid.UUID) -> None:
-    """Drop bytes without an upload, and the file of one whose deletion has died."""
-    has_row = UploadSession.objects.filter(pk=pk).exists()
-    if not has_row and (name := store.doomed(pk)):
+    """Drop bytes without an upload, and a file that was to go and is still there."""
+    rows = UploadSession.objects.filter(pk=pk).exclude(state__in=GONE_STATES)
+    if not rows.exists() and (name := store.doomed(pk)):
         store.delete_file(pk, name)
     store.release(pk)
 

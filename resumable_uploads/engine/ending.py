@@ -177,13 +177,25 @@ def _drop_bytes(upload: UploadSession) -> bool:
     try:
         with translated_errors():
             store = store_for(upload.storage)
-            if upload.is_gone and has_made_file(store, upload):
+            has_file = upload.is_gone and has_made_file(store, upload)
+            is_named = str(upload.pk) in upload.file_name
+            if has_file and not is_named:
                 store.delete_file(upload.pk, upload.file_name)
             store.release(upload.pk, chunk_keys(store, upload))
+            if has_file and is_named:
+                # Now, when there is nothing left that could be given this name.
+                store.delete_file(upload.pk, upload.file_name)
+                _expect_late(store, upload)
     except errors.StorageUnavailable:
         log.warning("Upload %s could not be released", upload.pk, exc_info=True)
         return False
     return True
+
+
+def _expect_late(store: Store, upload: UploadSession) -> None:
+    """Have a file deleted that is still being copied, should its worker die then."""
+    if not (upload.completed_at or store.finishes_at_once):
+        store.doom(upload.pk, upload.file_name)
 
 
 def chunk_keys(store: Store, upload: UploadSession) -> list[str]:

@@ -187,8 +187,10 @@ class Storm:
         while time.monotonic() < deadline:
             time.sleep(self.random.uniform(0.2, 1.5))
             self._strike()
+            self._revive()
         self.calm.set()
         self._plan()
+        self._revive()
         for thread in threads:
             thread.join(PATIENCE)
             if thread.is_alive():
@@ -252,6 +254,17 @@ class Storm:
         self.worker.kill()
         self.worker.start()
 
+    def _revive(self) -> None:
+        """Start Celery again where it has ended by itself, as service managers do.
+
+        When its broker dies at the wrong moment, a worker of Celery 5.7 gives up.
+        """
+        for service in (self.worker, self.beat):
+            if service and service.process and service.process.poll() is not None:
+                self.table["Celery gave up", ""] += 1
+                service.kill()
+                service.start()
+
     def _fail(self, code: int, **calls: float) -> None:
         self._plan(fail=calls, errno=code)
         time.sleep(self.random.uniform(0.3, 1.5))
@@ -293,6 +306,7 @@ class Storm:
         """Wait until housekeeping has done its part."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
+            self._revive()
             self.books.age()
             self.site.manage("uploads_doctor", "--resend", "--sweep", check=False)
             self.site.manage("purge_uploads")

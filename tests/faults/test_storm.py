@@ -69,6 +69,7 @@ def report(storm: Storm, database: str, seconds: float) -> str:
         f"| files | {len(storm.entries)} | " + " | ".join(map(str, sent)),
         f"protocols: {list(DRIVERS)}",
         f"done: {done}, pieces acknowledged: {pieces}, told again: {storm.repeated()}",
+        f"lost, wrong, doubled or left behind: {len(storm.wrong)}",
         f"refusals: {sorted(storm.statuses.items())}",
     ]
     return "\n".join(lines)
