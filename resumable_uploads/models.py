@@ -390,8 +390,12 @@ class WebhookDelivery(models.Model):
 class Chunk(models.Model):
     """Recorded bytes of an upload: they are there because this row is."""
 
+    # No index but that of the constraint, which begins with it: each chunk writes all.
     upload = models.ForeignKey(
-        UploadSession, verbose_name=_("upload"), on_delete=models.CASCADE
+        UploadSession,
+        verbose_name=_("upload"),
+        on_delete=models.CASCADE,
+        db_index=False,
     )
     number = models.PositiveIntegerField(_("number"))
     # Unknown until the manifest, where the client numbers parts as it likes.
@@ -409,6 +413,7 @@ class Chunk(models.Model):
         on_delete=models.PROTECT,
         null=True,
         related_name="lent_chunks",
+        db_index=False,
     )
     created_at = models.DateTimeField(_("recorded"))
 
@@ -424,6 +429,11 @@ class Chunk(models.Model):
                 condition=Q(size__gte=0)
                 & Q(start__gte=0)
                 & (Q(offset=None) | Q(offset__gte=0)),
+            ),
+        )
+        indexes = (
+            models.Index(
+                "source", name="resumable_uploads_lent", condition=~Q(source=None)
             ),
         )
 
