@@ -17,7 +17,7 @@ from tests.live import SiteTemplates
 
 from .storm import DRIVERS, Storm
 
-SECONDS = float(os.environ.get("FAULTS_SECONDS") or 8)
+SECONDS = float(os.environ.get("FAULTS_SECONDS") or 6)
 SEED = os.environ.get("FAULTS_SEED") or "1"
 CLIENTS = int(os.environ.get("FAULTS_CLIENTS") or 5)
 
