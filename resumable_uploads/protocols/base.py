@@ -151,6 +151,7 @@ class UploadView(Speaker, APIView):
         return transaction.non_atomic_requests(super().as_view(**initkwargs))
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        check_charset(request)
         # Before anything else: to look for a CSRF token is to read the document.
         if not self.takes_body:
             self._check_document(request)
@@ -240,6 +241,19 @@ class UploadView(Speaker, APIView):
         return next(
             self.status_codes[kind] for kind in kinds if kind in self.status_codes
         )
+
+
+def check_charset(request: Any) -> None:
+    """Raise Invalid for a charset in which Django could not read parameters.
+
+    It takes any codec's word, and reads the query by it, too.
+    """
+    try:
+        b"a".decode(
+            getattr(request, "_request", request).encoding or "utf-8", "replace"
+        )
+    except (LookupError, ValueError):
+        raise errors.Invalid("The charset is not known.") from None
 
 
 def source_of(request: Any) -> sources.Source:

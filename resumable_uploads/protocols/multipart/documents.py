@@ -70,7 +70,8 @@ def manifest(document: bytes) -> list[ListedPart]:
     """Return the parts that a client lists. Raise Refusal."""
     try:
         root = fromstring(document, forbid_dtd=True)
-    except (ParseError, ValueError, defusedxml.DefusedXmlException):
+    except (ParseError, ValueError, LookupError, defusedxml.DefusedXmlException):
+        # LookupError: it says to be in an encoding that there is not.
         raise Refusal("MalformedXML", "The document is not well-formed.") from None
     parts = [_part(child) for child in root if _name(child) == "Part"]
     if _name(root) != "CompleteMultipartUpload" or not 1 <= len(parts) <= MAX_PARTS:
