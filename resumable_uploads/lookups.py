@@ -62,7 +62,9 @@ class Lookup(Generic[Row]):
         quoted = connection.ops.quote_name
         columns = ", ".join(quoted(field.column) for field in self._fields)
         keys = " AND ".join(f"{quoted(field.column)} = %s" for field in self._keys)
-        return f"SELECT {columns} FROM {quoted(self.model._meta.db_table)} WHERE {keys}"
+        table = quoted(self.model._meta.db_table)
+        # Names of the model's own columns; values are parameters.
+        return f"SELECT {columns} FROM {table} WHERE {keys}"  # nosec B608
 
     def _converters(self, connection: Any) -> list[Any]:
         return [

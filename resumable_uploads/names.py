@@ -20,7 +20,7 @@ _SEPARATORS = re.compile(r'[<>:"/\\|?*\s]+')
 # Django's own storages drop these without asking, and then refuse an empty name.
 _NOT_IN_STORAGE_NAMES = re.compile(r"[^-\w.]+")
 _WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
-_TOKEN = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+_TOKEN = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"  # nosec B105
 _MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(?: *;[ -~]*)?")
 
 

@@ -53,7 +53,7 @@ class Signature:
 
     access_key_id: str
     # The token of temporary credentials.
-    token = ""
+    token = ""  # nosec B105
     # When it was signed, where it says so; until when it counts, where a URL is signed.
     signed_at: datetime | None = None
     expires_at: datetime | None = None
