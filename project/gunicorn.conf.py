@@ -33,8 +33,7 @@ limit_request_line = 8190
 
 # The heartbeat's file is touched all the time: better in memory than on a busy disk.
 # gunicorn makes a file of its own there.
-SHM = "/dev/shm"  # nosec B108
-worker_tmp_dir = SHM if os.access(SHM, os.W_OK) else None
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # nosec B108
 # Nobody uses it here, and it would be one file in the home folder for all sites.
 control_socket_disable = True
 
