@@ -20,7 +20,7 @@ export PORT
 export DATA_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker beat test check lint format types migrations js sqlite \
+.PHONY: help run worker beat test check lint audit format types migrations js sqlite \
 	postgres faults fault-points browser clients npm node messages bench bench-peers clean
 
 help:
@@ -32,7 +32,8 @@ help:
 	@echo "make fault-points  each step of each verb broken off (DATABASE=)"
 	@echo "make bench    what uploads cost, beside yardsticks (QUICK=1, BENCH='--item ...')"
 	@echo "make bench-peers  install servers of others for it"
-	@echo "make lint     ruff, and whether the code is formatted"
+	@echo "make lint     ruff, bandit, and whether the code is formatted"
+	@echo "make audit    known weaknesses of the pinned packages"
 	@echo "make format   format the code"
 	@echo "make messages collect the sentences to be translated, and compile them"
 	@echo "make clean    remove the environment and caches; never DATA_DIR"
@@ -94,6 +95,11 @@ check: lint types migrations js browser clients sqlite postgres
 lint: $(VENV)/.test
 	$(BIN)/ruff check $(PYTHON_FILES)
 	$(BIN)/ruff format --check $(PYTHON_FILES)
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive resumable_uploads project
+
+# Known weaknesses of the packages; where that cannot be asked, it is said.
+audit: $(VENV)/.test
+	@$(BIN)/python -m tests.audit
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix $(PYTHON_FILES)

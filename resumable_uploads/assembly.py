@@ -106,7 +106,8 @@ def _assemble(upload: UploadSession) -> None:
         return
     pieces = [Piece(Place(chunk.key, chunk.start), chunk.size) for chunk in chunks]
     with _joined(store, upload, pieces) as whole:
-        _read_back(upload, whole, checksum)
+        if _may_be_lost(upload, whole):
+            _read_back(whole, checksum)
         checksum = _looked_at(upload, policy, whole, checksum)
         planned = _planned_name(upload, policy, store)
         _note_plan(upload, planned, checksum)
@@ -146,20 +147,19 @@ def _joined(
         whole.close()
 
 
-def _read_back(upload: UploadSession, whole: Whole, checksum: str) -> None:
-    """Compare the bytes with their checksum, if any of them may have been lost.
+def _may_be_lost(upload: UploadSession, whole: Whole) -> bool:
+    """Tell whether bytes that were recorded may not be there any more.
 
-    That is so after an attempt at the file that has failed, and after a start of the
-    machine: what it had not yet written to disk by then is gone.
+    That is so after an attempt at the file that has failed; after a start of the
+    machine, since what it had not yet written to disk by then is gone; and where a file
+    has gaps, since its folder may have been lost, and begun anew. (Zeros that were sent
+    may lie in a gap as well.)
     """
-    if upload.attempts <= 1 and upload.created_at.timestamp() > _machine_began_at():
-        return
-    total = 0
-    with whole.open() as file:
-        for block in iter(lambda: file.read(READ_SIZE), b""):
-            total = body.checksum(block, total)
-    if checksum != f"{body.CHECKSUM}:{total:016x}":
-        raise errors.StorageUnavailable("Recorded bytes have changed in the store.")
+    return (
+        upload.attempts > 1
+        or upload.created_at.timestamp() <= _machine_began_at()
+        or whole.has_gaps()
+    )
 
 
 def _machine_began_at() -> float:
@@ -167,6 +167,16 @@ def _machine_began_at() -> float:
     if not hasattr(time, "CLOCK_BOOTTIME"):
         return 0
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _read_back(whole: Whole, checksum: str) -> None:
+    """Compare the bytes with their checksum. Raise StorageUnavailable."""
+    total = 0
+    with whole.open() as file:
+        for block in iter(lambda: file.read(READ_SIZE), b""):
+            total = body.checksum(block, total)
+    if checksum != f"{body.CHECKSUM}:{total:016x}":
+        raise errors.StorageUnavailable("Recorded bytes have changed in the store.")
 
 
 def _looked_at(

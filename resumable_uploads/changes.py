@@ -98,8 +98,8 @@ class _Update:
             f"{quote(model._meta.get_field(name).column)} {_OPERATORS[how]}"
             for name, _, how in asked
         ]
-        self._sql = f"UPDATE {table} SET {sets} WHERE {' AND '.join(keys)}"
-        self._asking = f"SELECT {self._told.sql} FROM {table} WHERE {keys[0]}"
+        self._sql = f"UPDATE {table} SET {sets} WHERE {' AND '.join(keys)}"  # nosec B608
+        self._asking = f"SELECT {self._told.sql} FROM {table} WHERE {keys[0]}"  # nosec B608
         if self._tells:
             self._sql += f" RETURNING {self._told.sql}"
 
@@ -145,7 +145,7 @@ class _Insert:
         table, quote = quoted_table(model, connection), connection.ops.quote_name
         columns = ", ".join(quote(field.column) for field in self._fields)
         places = ", ".join(["%s"] * len(self._fields))
-        self._sql = f"INSERT INTO {table} ({columns}) VALUES ({places})"
+        self._sql = f"INSERT INTO {table} ({columns}) VALUES ({places})"  # nosec B608
         self._tells = _can_tell(connection)
         if self._tells:
             self._sql += f" RETURNING {quote(self._pk.column)}"

@@ -106,7 +106,7 @@ class Lookup(Generic[Row]):
             places = ", ".join(["%s"] * len(values))
             asked.append(f"{table}.{column} IN ({places})")
         wanted = " AND ".join(asked)
-        return f"SELECT {columns.sql} FROM {table} WHERE {wanted}", columns, keys
+        return f"SELECT {columns.sql} FROM {table} WHERE {wanted}", columns, keys  # nosec B608
 
 
 class PairLookup(Generic[Row, Other]):
@@ -169,7 +169,7 @@ class PairLookup(Generic[Row, Other]):
             wanted.append(f"{beside}.{quote(field.column)} = {value}")  # type: ignore[union-attr]
         pk = self.model._meta.pk
         sql = (
-            f"SELECT {columns.sql}, {others.sql} FROM {table} "
+            f"SELECT {columns.sql}, {others.sql} FROM {table} "  # nosec B608
             f"LEFT JOIN {beside} ON {' AND '.join(wanted)} "
             f"WHERE {table}.{quote(pk.column)} = %s"
         )

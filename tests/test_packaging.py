@@ -77,7 +77,7 @@ def test_the_wheel_asks_for_little_by_itself(metadata):
 
 def test_the_rest_comes_with_extras(metadata):
     extras = set(metadata.get_all("Provides-Extra"))
-    assert extras == {"all", "buckets", "celery", "openapi", "postgres"}
+    assert extras == {"all", "buckets", "celery", "metrics", "openapi", "postgres"}
 
 
 def test_the_wheel_knows_its_version(metadata):

@@ -227,7 +227,8 @@ def test_it_is_told_in_the_words_of_tusd(have, settings):
         me.get("/upload/")
         said = tus.metadata(filename="a.txt", note="hi")
         url = tus.create(me, 3, **{"Upload-Metadata": said["Upload-Metadata"]})
-        tus.patch(me, url, 0, b"abc", Authorization="Bearer secret")
+        secrets = {"Authorization": "Bearer secret", "Upload-Capability": "secret"}
+        tus.patch(me, url, 0, b"abc", **secrets)
         tus.delete(me, url)
         webhooks.deliver()
     calls = {call.json()["Type"]: call for call in receiver.calls}

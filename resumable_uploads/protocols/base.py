@@ -31,6 +31,7 @@ from ..models import UploadSession
 from ..owners import Owner, owner_of
 from ..policies import UploadPolicy, policy_of
 from . import bodyfiles
+from .lean import HEADER as CAPABILITY
 from .lean import Proven
 
 log = logging.getLogger(__name__)
@@ -173,6 +174,7 @@ class UploadView(Speaker, APIView):
             return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        check_charset(request)
         # Before anything else: to look for a CSRF token is to read the document.
         if not self.takes_body:
             self._check_document(request)
@@ -284,9 +286,27 @@ def _told_of(request: Any) -> dict[str, Any]:
         "headers": {
             name: value
             for name, value in request.headers.items()
-            if name.lower() in _TOLD or name.lower().startswith(("tus-", "upload-"))
+            if _is_told(name.lower())
         },
     }
+
+
+def _is_told(header: str) -> bool:
+    is_secret = header == CAPABILITY.lower()
+    return header in _TOLD or (header.startswith(("tus-", "upload-")) and not is_secret)
+
+
+def check_charset(request: Any) -> None:
+    """Raise Invalid for a charset in which Django could not read parameters.
+
+    It takes any codec's word, and reads the query by it, too.
+    """
+    try:
+        b"a".decode(
+            getattr(request, "_request", request).encoding or "utf-8", "replace"
+        )
+    except (LookupError, ValueError):
+        raise errors.Invalid("The charset is not known.") from None
 
 
 def source_of(request: Any) -> sources.Source:

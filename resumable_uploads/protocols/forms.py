@@ -28,7 +28,7 @@ from .. import errors
 from ..body import Body
 from ..conf import KIB, seconds
 from ..sources import Reader
-from .base import DRAIN_AT_MOST, DRAIN_SECONDS, source_of
+from .base import DRAIN_AT_MOST, DRAIN_SECONDS, check_charset, source_of
 from .foreign import ForeignView
 
 READ_SIZE = 64 * KIB
@@ -184,6 +184,7 @@ class FormView(ForeignView):
     form: Form | None = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        check_charset(request)
         # Django and DRF look for the CSRF token among the fields. Were they to parse
         # the form themselves, they would put the chunk into a temporary file.
         fields = QueryDict()

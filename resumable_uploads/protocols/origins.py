@@ -44,8 +44,12 @@ def is_from_here(request: Any) -> bool:
     if origin is None:
         site = request.headers.get("Sec-Fetch-Site", "none")
         return site in ("same-origin", "none")
+    try:
+        host = urlsplit(origin).netloc
+    except ValueError:
+        return False
     # The scheme may be another one behind a front server.
-    if urlsplit(origin).netloc == request.get_host():
+    if host == request.get_host():
         return True
     return CsrfViewMiddleware(lambda _: HttpResponse())._origin_verified(
         getattr(request, "_request", request)

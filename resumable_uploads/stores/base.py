@@ -87,6 +87,10 @@ class Whole:
     def size(self) -> int:
         return sum(piece.size for piece in self.pieces)
 
+    def has_gaps(self) -> bool:
+        """Tell whether stretches of it may never have been written."""
+        return False
+
     def open(self) -> File:
         """Open the whole for reading, as a Django file."""
         return JoinedFile(self.store, self.pieces)

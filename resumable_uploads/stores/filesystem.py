@@ -29,6 +29,8 @@ from .. import errors
 from ..conf import setting
 from .base import BLOCK, DOOMED, Piece, Place, Store, Whole, Writer, as_uuid
 
+# Files up to this size (bytes) may have gaps that are no blocks of their own.
+SMALL = 64 * 1024
 DATA = "data"
 # Where there are no hard links: says to which path the file has been moved.
 MOVED = "moved"
@@ -183,6 +185,16 @@ class FilesystemWhole(Whole):
     @property
     def size(self) -> int:
         return os.fstat(self._fd).st_size
+
+    def has_gaps(self) -> bool:
+        size = self.size
+        if 0 < size <= SMALL:
+            return True
+        try:
+            return bool(size) and os.lseek(self._fd, 0, os.SEEK_HOLE) < size
+        except (AttributeError, OSError):
+            # A system that cannot tell.
+            return False
 
     def open(self) -> File:
         return File(open(self._path, "rb"))  # noqa: SIM115 - the caller closes it

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from itertools import chain
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from resumable_uploads import inline, retention
 from resumable_uploads.management.examination import FAIL, OK, WARN, Finding, examine
+from resumable_uploads.management.restored import compare
 
 
 class Command(BaseCommand):
@@ -32,13 +34,20 @@ class Command(BaseCommand):
             help="First have stuck assemblies begun again.",
         )
 
+        parser.add_argument(
+            "--files",
+            action="store_true",
+            help="Also compare all records with their files, as after a restore.",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         if options["resend"]:
             self.stdout.write(f"Assemblies asked for again: {retention.resend()}")
             inline.finish()
         if options["sweep"]:
             self.stdout.write(f"Orphans dropped: {retention.sweep()}")
-        levels = [self.show(finding) for finding in examine()]
+        findings = chain(examine(), compare() if options["files"] else ())
+        levels = [self.show(finding) for finding in findings]
         failures, warnings = levels.count(FAIL), levels.count(WARN)
         if failures:
             raise CommandError(f"Failures: {failures}, warnings: {warnings}.")

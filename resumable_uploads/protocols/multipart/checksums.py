@@ -119,7 +119,7 @@ def encoded(digits: str) -> str:
 def etag(parts: Sequence[Chunk]) -> str:
     """Return what a file of these parts is called by: "MD5 of the MD5s"-"count"."""
     joined = b"".join(bytes.fromhex(part.digests["md5"]) for part in parts)
-    return f"{hashlib.md5(joined).hexdigest()}-{len(parts)}"
+    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
 def composite(name: str, parts: Sequence[Chunk]) -> str:

@@ -114,7 +114,7 @@ class _V1Header(_V1):
             raise Malformed("The Authorization is malformed.")
         try:
             self.signed_at = parsedate_to_datetime(self.date)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise Malformed("The date is malformed.") from None
         if self.signed_at.tzinfo is None:
             self.signed_at = self.signed_at.replace(tzinfo=UTC)
