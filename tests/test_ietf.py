@@ -291,6 +291,21 @@ def test_version_5_has_no_type(me):
 
 
 @pytest.mark.parametrize("version", ["5", "6"])
+def test_the_length_alone_ends_a_stream_of_an_older_version(me, version):
+    url = begin(me, Upload_Draft_Interop_Version=version)
+    assert append(me, url, 0, b"hello").status == 204
+
+    def tell(length, version):
+        told = {"Upload-Offset": "5", "Upload-Length": length}
+        told |= {"Upload-Draft-Interop-Version": version}
+        return me.request("PATCH", url, b"", drafts.PARTIAL | told).status
+
+    assert tell("6", version) == tell("5", "8") == 400
+    assert tell("5", version) == 200
+    assert UploadSession.objects.get().state == State.COMPLETE
+
+
+@pytest.mark.parametrize("version", ["5", "6"])
 def test_an_empty_file_of_an_older_version_is_complete_without_an_end(me, version):
     older = {"Upload_Draft_Interop_Version": version, "Upload_Length": 0}
     assert create(me, **older).status == 201

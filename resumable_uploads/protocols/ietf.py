@@ -111,9 +111,25 @@ class DraftView(AppendingView):
     def ends(self) -> bool:
         """Return whether this content is the end of the file. Raise Invalid."""
         found = said_boolean(self.request.headers.get("Upload-Complete"))
-        if found is None:
-            raise errors.Invalid("Upload-Complete is missing.")
-        return found
+        if found is not None:
+            return found
+        if self._tells_only_the_length():
+            return True
+        raise errors.Invalid("Upload-Complete is missing.")
+
+    def _tells_only_the_length(self) -> bool:
+        """Recognize the last word of tus-js-client on a stream that ends with a chunk.
+
+        It is an empty PATCH with the length, which is the offset, and nothing else.
+        """
+        headers = self.request.headers
+        length = whole_number(headers.get("Upload-Length"))
+        return (
+            self.version() in OLDER
+            and length is not None
+            and length == whole_number(headers.get("Upload-Offset"))
+            and sources.declared_length(self.request.META) == 0
+        )
 
     def length(self, offset: int, ends: bool) -> int | None:
         """Return the length of the whole file, if it is said in any way.
