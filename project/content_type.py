@@ -18,10 +18,10 @@ def refuse_unreadable(application: Application) -> Application:
     """Return a WSGI application that asks another one where Django is able to."""
 
     def answer(
-        environ: dict[str, Any], start_response: Callable[..., Any]
+        request: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        if is_readable(environ.get("CONTENT_TYPE") or ""):
-            return application(environ, start_response)
+        if is_readable(request.get("CONTENT_TYPE") or ""):
+            return application(request, start_response)
         start_response("400 Bad Request", [("Content-Type", "text/plain")])
         return [b"The Content-Type is malformed.\n"]
 
