@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 from django.db import connections, models, router
 
-from .lookups import Columns, kept, quoted_table
+from .lookups import Columns, quoted_table
+from .statements import Statement, kept, prepared, preparers
 
 # Where UPDATE can tell what the row is like afterwards. (MariaDB's INSERT can as well,
 # but not its UPDATE.)
@@ -61,8 +62,8 @@ def change(
     )
     keys = (pk, *(value for value in where.values() if value is not None))
     connection = connections[router.db_for_write(model)]
-    values = [one if isinstance(one, Value) else Value(one) for one in to.values()]
-    kinds = tuple(type(one) for one in values)
+    values = [one.value if isinstance(one, Value) else one for one in to.values()]
+    kinds = tuple(type(one) if isinstance(one, Value) else Value for one in to.values())
     shape = tuple(to), kinds, asked, told
     statement = kept(
         connection, (model, shape), lambda: _Update(model, connection, *shape)
@@ -80,51 +81,47 @@ class _Update:
         where: Sequence[str],
         told: Sequence[str],
     ) -> None:
-        self._connection = connection
-        self._fields = [model._meta.get_field(name) for name in names]
+        fields = [model._meta.get_field(name) for name in names]
         asked = [(model._meta.pk.attname, "", "")]
         asked += [name.partition("__") for name in where]
-        self._keys = [
-            model._meta.get_field(name) for name, _, how in asked if how != "null"
-        ]
+        keys = [model._meta.get_field(name) for name, _, how in asked if how != "null"]
+        self._times = [kind.times for kind in kinds]
+        self._prepare = preparers(fields, connection, "get_db_prep_save")
+        self._prepare_keys = preparers(keys, connection)
         self._told = Columns(model, connection, told)
         self._tells = bool(told) and _can_tell(connection)
         table, quote = quoted_table(model, connection), connection.ops.quote_name
         sets = ", ".join(
             f"{quote(field.column)} = {kind.sql.format(column=quote(field.column))}"
-            for field, kind in zip(self._fields, kinds, strict=True)
+            for field, kind in zip(fields, kinds, strict=True)
         )
-        keys = [
+        wanted = [
             f"{quote(model._meta.get_field(name).column)} {_OPERATORS[how]}"
             for name, _, how in asked
         ]
-        self._sql = f"UPDATE {table} SET {sets} WHERE {' AND '.join(keys)}"  # nosec B608
-        self._asking = f"SELECT {self._told.sql} FROM {table} WHERE {keys[0]}"  # nosec B608
+        sql = f"UPDATE {table} SET {sets} WHERE {' AND '.join(wanted)}"  # nosec B608
         if self._tells:
-            self._sql += f" RETURNING {self._told.sql}"
+            sql += f" RETURNING {self._told.sql}"
+        self._updating = Statement(connection, sql)
+        asking = f"SELECT {self._told.sql} FROM {table} WHERE {wanted[0]}"  # nosec B608
+        self._asking = Statement(connection, asking)
 
     def __call__(
-        self, values: Sequence[Value], keys: Sequence[Any]
+        self, values: Sequence[Any], keys: Sequence[Any]
     ) -> dict[str, Any] | None:
         params = []
-        for field, one in zip(self._fields, values, strict=True):
-            prepared = field.get_db_prep_save(one.value, self._connection)
-            params += [prepared] * one.times
-        asked = [
-            field.get_db_prep_value(value, self._connection)
-            for field, value in zip(self._keys, keys, strict=True)
-        ]
-        with self._connection.cursor() as cursor:
-            cursor.execute(self._sql, params + asked)
-            if self._tells:
-                found = cursor.fetchone()
-                return None if found is None else self._told.named(found)
-            if not cursor.rowcount:
-                return None
-            if not len(self._told):
-                return {}
-            cursor.execute(self._asking, asked[:1])
-            return self._told.named(cursor.fetchone())
+        new = prepared(self._prepare, values)
+        for value, times in zip(new, self._times, strict=True):
+            params += [value] * times
+        asked = prepared(self._prepare_keys, keys)
+        if self._tells:
+            found = self._updating.first(params + asked)
+            return None if found is None else self._told.named(found)
+        if not self._updating.run(params + asked):
+            return None
+        if not len(self._told):
+            return {}
+        return self._told.named(self._asking.first(asked[:1]) or ())
 
 
 def insert(row: models.Model) -> None:
@@ -142,28 +139,31 @@ class _Insert:
         self._fields = [
             field for field in model._meta.concrete_fields if not field.primary_key
         ]
+        self._prepare = preparers(self._fields, connection, "get_db_prep_save")
         table, quote = quoted_table(model, connection), connection.ops.quote_name
         columns = ", ".join(quote(field.column) for field in self._fields)
         places = ", ".join(["%s"] * len(self._fields))
-        self._sql = f"INSERT INTO {table} ({columns}) VALUES ({places})"  # nosec B608
+        sql = f"INSERT INTO {table} ({columns}) VALUES ({places})"  # nosec B608
         self._tells = _can_tell(connection)
         if self._tells:
-            self._sql += f" RETURNING {quote(self._pk.column)}"
+            sql += f" RETURNING {quote(self._pk.column)}"
+        self._statement = Statement(connection, sql)
 
     def __call__(self, row: models.Model) -> None:
-        params = [
-            field.get_db_prep_save(field.pre_save(row, add=True), self._connection)
-            for field in self._fields
-        ]
-        with self._connection.cursor() as cursor:
-            cursor.execute(self._sql, params)
-            if self._tells:
-                row.pk = cursor.fetchone()[0]
-            else:
-                last_id = self._connection.ops.last_insert_id
-                row.pk = last_id(cursor, self._table, self._pk.column)
+        params = prepared(
+            self._prepare, [field.pre_save(row, add=True) for field in self._fields]
+        )
+        row.pk = self._new_key(params)
         row._state.adding = False
         row._state.db = self._connection.alias
+
+    def _new_key(self, params: Sequence[Any]) -> Any:
+        if self._tells:
+            return (self._statement.first(params) or [None])[0]
+        with self._connection.cursor() as cursor:
+            cursor.execute(self._statement.sql, params)
+            last_id = self._connection.ops.last_insert_id
+            return last_id(cursor, self._table, self._pk.column)
 
 
 def _can_tell(connection: Any) -> bool:

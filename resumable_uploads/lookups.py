@@ -1,28 +1,20 @@
 """Rows by their keys, by statements that are put together once for each connection.
 
 A chunk's request asks for its upload and its chunk several times, before and after it
-holds a lock. To build such a query anew costs ten times what the database takes to
-answer it.
+holds a lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from django.db import connections, models, router
 
+from .statements import Prepare, Statement, kept, prepared, preparers
+
 Row = TypeVar("Row", bound=models.Model)
 Other = TypeVar("Other", bound=models.Model)
-Kept = TypeVar("Kept")
-
-
-def kept(connection: Any, key: Hashable, make: Callable[[], Kept]) -> Kept:
-    """Return what was made for a connection, which it is bound to; make it once."""
-    found = connection.__dict__.setdefault("_resumable_uploads_kept", {})
-    if key not in found:
-        found[key] = make()
-    return found[key]
 
 
 class Columns(Generic[Row]):
@@ -56,6 +48,12 @@ class Columns(Generic[Row]):
         alias = self._connection.alias
         return self.model.from_db(alias, self.names, self._converted(values))
 
+    def row_if_any(self, values: Sequence[Any]) -> Row | None:
+        """Return a row of an outer join: one that is not there has not even a key."""
+        if all(value is None for value in values):
+            return None
+        return self.row(values)
+
     def named(self, values: Sequence[Any]) -> dict[str, Any]:
         return dict(zip(self.names, self._converted(values), strict=True))
 
@@ -85,18 +83,16 @@ class Lookup(Generic[Row]):
     def __call__(self, *values: Any) -> Row | None:
         """Return the row whose fields have these values, as it is now; or None."""
         connection = connections[router.db_for_read(self.model)]
-        sql, columns, keys = kept(connection, self, lambda: self._made(connection))
-        params = [
-            field.get_db_prep_value(value, connection)
-            for field, value in zip(keys, values, strict=True)
-        ]
+        made = kept(connection, self, lambda: self._made(connection))
+        statement, columns, prepare = made
+        params = prepared(prepare, values)
         params += [value for listed in self.among.values() for value in listed]
-        with connection.cursor() as cursor:
-            cursor.execute(sql, params)
-            found = cursor.fetchone()
+        found = statement.first(params)
         return None if found is None else columns.row(found)
 
-    def _made(self, connection: Any) -> tuple[str, Columns[Row], list[Any]]:
+    def _made(
+        self, connection: Any
+    ) -> tuple[Statement, Columns[Row], list[Prepare | None]]:
         columns = Columns(self.model, connection)
         table, quote = quoted_table(self.model, connection), connection.ops.quote_name
         keys = [self.model._meta.get_field(name) for name in self.by]
@@ -105,16 +101,16 @@ class Lookup(Generic[Row]):
             column = quote(self.model._meta.get_field(name).column)
             places = ", ".join(["%s"] * len(values))
             asked.append(f"{table}.{column} IN ({places})")
-        wanted = " AND ".join(asked)
-        return f"SELECT {columns.sql} FROM {table} WHERE {wanted}", columns, keys  # nosec B608
+        sql = f"SELECT {columns.sql} FROM {table} WHERE {' AND '.join(asked)}"  # nosec B608
+        return Statement(connection, sql), columns, preparers(keys, connection)
 
 
 class PairLookup(Generic[Row, Other]):
     """A row by its primary key, and beside it the one of another table, if any.
 
     ``on`` says which: field of the other table -> field of the first one, or None for
-    a value that is given with each call. ``only`` names the fields of the first row
-    that are wanted; to ask it for another one takes another query.
+    a value that is given with each call. ``only`` and ``other_only`` name the fields
+    that are wanted; to ask a row for another one takes another query.
     """
 
     def __init__(
@@ -123,37 +119,47 @@ class PairLookup(Generic[Row, Other]):
         other: type[Other],
         on: Mapping[str, str | None],
         only: Sequence[str] | None = None,
+        other_only: Sequence[str] | None = None,
     ) -> None:
         self.model = model
         self.other = other
         self.on = on
         self.only = only
+        self.other_only = other_only
 
     def __call__(self, pk: Any, *values: Any) -> tuple[Row, Other | None] | None:
         """Return both rows as they are at one moment; None where the first is gone."""
-        connection = connections[router.db_for_read(self.model)]
-        made = kept(connection, self, lambda: self._made(connection))
-        sql, columns, others, keys = made
-        params = [
-            field.get_db_prep_value(value, connection)
-            for field, value in zip(keys, (*values, pk), strict=True)
-        ]
-        with connection.cursor() as cursor:
-            cursor.execute(sql, params)
-            found = cursor.fetchone()
+        found = self._looked_up(pk, *values)
         if found is None:
             return None
-        rest = found[len(columns) :]
-        # A row that is not there has not even a key.
-        is_there = any(value is not None for value in rest)
-        row = columns.row(found[: len(columns)])
-        return row, others.row(rest) if is_there else None
+        (columns, row), (others, other) = found
+        return columns.row(row), others.row_if_any(other)
+
+    def facts(
+        self, pk: Any, *values: Any
+    ) -> tuple[dict[str, Any], Other | None] | None:
+        """Return the same, with the first row as values by the names of fields."""
+        found = self._looked_up(pk, *values)
+        if found is None:
+            return None
+        (columns, row), (others, other) = found
+        return columns.named(row), others.row_if_any(other)
+
+    def _looked_up(self, pk: Any, *values: Any) -> Any:
+        connection = connections[router.db_for_read(self.model)]
+        made = kept(connection, self, lambda: self._made(connection))
+        statement, columns, others, prepare = made
+        found = statement.first(prepared(prepare, (*values, pk)))
+        if found is None:
+            return None
+        size = len(columns)
+        return (columns, found[:size]), (others, found[size:])
 
     def _made(
         self, connection: Any
-    ) -> tuple[str, Columns[Row], Columns[Other], list[Any]]:
+    ) -> tuple[Statement, Columns[Row], Columns[Other], list[Prepare | None]]:
         columns = Columns(self.model, connection, self.only)
-        others = Columns(self.other, connection)
+        others = Columns(self.other, connection, self.other_only)
         table = quoted_table(self.model, connection)
         beside = quoted_table(self.other, connection)
         quote = connection.ops.quote_name
@@ -173,7 +179,8 @@ class PairLookup(Generic[Row, Other]):
             f"LEFT JOIN {beside} ON {' AND '.join(wanted)} "
             f"WHERE {table}.{quote(pk.column)} = %s"
         )
-        return sql, columns, others, [*keys, pk]
+        prepare = preparers([*keys, pk], connection)
+        return Statement(connection, sql), columns, others, prepare
 
 
 def quoted_table(model: type[models.Model], connection: Any) -> str:
