@@ -29,7 +29,14 @@ from .models import State, UploadSession
 from .owners import BEARER, Owner
 
 _SALT = "resumable_uploads.capabilities"
-_upload_by_id = Lookup(UploadSession, ("id",))
+# What a request that brings bytes is judged by.
+_FACTS = (
+    *("id", "owner", "user", "protocol", "policy", "storage"),
+    *("length", "chunk_size", "chunk_total", "ends_when_full"),
+    *("received", "chunk_count", "addressed_by", "state", "lease"),
+    *("created_at", "expires_at"),
+)
+_upload_by_id = Lookup(UploadSession, ("id",), only=_FACTS)
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,8 @@ def _found(pk: uuid.UUID) -> Capability | None:
 
 @cache
 def _upload_and_user(user: Any) -> PairLookup[UploadSession, Any]:
-    return PairLookup(UploadSession, user, on={user._meta.pk.name: "user"})
+    on = {user._meta.pk.name: "user"}
+    return PairLookup(UploadSession, user, on=on, only=_FACTS)
 
 
 def _is_user_beside() -> bool:

@@ -67,7 +67,8 @@ class Columns(Generic[Row]):
 class Lookup(Generic[Row]):
     """What to look up by the values of some fields, at most one row of a table.
 
-    ``among`` are other fields with the values that they may have, always the same.
+    ``among`` are other fields with the values that they may have, always the same;
+    ``only`` the fields that are wanted: to ask the row for another takes another query.
     """
 
     def __init__(
@@ -75,10 +76,12 @@ class Lookup(Generic[Row]):
         model: type[Row],
         by: tuple[str, ...],
         among: Mapping[str, Sequence[str]] | None = None,
+        only: Sequence[str] | None = None,
     ) -> None:
         self.model = model
         self.by = by
         self.among = among or {}
+        self.only = only
 
     def __call__(self, *values: Any) -> Row | None:
         """Return the row whose fields have these values, as it is now; or None."""
@@ -93,7 +96,7 @@ class Lookup(Generic[Row]):
     def _made(
         self, connection: Any
     ) -> tuple[Statement, Columns[Row], list[Prepare | None]]:
-        columns = Columns(self.model, connection)
+        columns = Columns(self.model, connection, self.only)
         table, quote = quoted_table(self.model, connection), connection.ops.quote_name
         keys = [self.model._meta.get_field(name) for name in self.by]
         asked = [f"{table}.{quote(field.column)} = %s" for field in keys]

@@ -35,7 +35,7 @@ _upload_and_chunk = PairLookup(
     UploadSession,
     Chunk,
     on={"upload": "id", "number": None},
-    only=("id", "state", "received", "length", "chunk_total", "addressed_by"),
+    only=("state", "received", "length", "chunk_total", "addressed_by"),
 )
 
 
@@ -107,15 +107,16 @@ def _expected_size(upload: UploadSession, number: int, body: Body) -> int:
 
 def _chunk_there(upload: UploadSession, number: int) -> Chunk | None:
     """Return the recorded chunk with a number, and note how the upload stands now."""
-    found = _upload_and_chunk(upload.pk, number)
+    found = _upload_and_chunk.facts(upload.pk, number)
     if found is None:
         raise errors.NotFound
     row, known = found
-    check_not_ended(row)
-    if row.addressed_by == AddressedBy.OFFSET:
-        raise errors.WrongAddressing(addressed_by=row.addressed_by)
-    upload.state, upload.received, upload.length = row.state, row.received, row.length
-    _check_place(upload, number, row.chunk_total)
+    upload.state, upload.received = row["state"], row["received"]
+    upload.length = row["length"]
+    check_not_ended(upload)
+    if row["addressed_by"] == AddressedBy.OFFSET:
+        raise errors.WrongAddressing(addressed_by=row["addressed_by"])
+    _check_place(upload, number, row["chunk_total"])
     return known
 
 

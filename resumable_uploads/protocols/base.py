@@ -6,6 +6,7 @@ and writes the answer; its ``status_codes`` translate the engine's errors.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Collection, Iterator, Mapping
@@ -15,10 +16,16 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import DatabaseError, transaction
-from django.http import Http404, RawPostDataException, UnreadablePostError
+from django.http import (
+    Http404,
+    HttpResponse,
+    RawPostDataException,
+    UnreadablePostError,
+)
 from rest_framework import exceptions
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.permissions import SAFE_METHODS
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -44,6 +51,7 @@ _TOLD = {"content-type", "host", "origin", "user-agent", "x-request-id"}
 # Seconds after which a client may try again what the server could not do.
 RETRY_AFTER = 2
 
+_json = json.JSONEncoder(separators=(",", ":")).encode
 
 # The words for the protocols that the site has loaded.
 spoken: set[str] = set()
@@ -121,9 +129,11 @@ class UploadView(Speaker, APIView):
 
     @property
     def capability(self) -> Capability | None:
-        """What has proven who asks, where that was a capability."""
-        auth = self.request.auth
-        return auth if isinstance(auth, Capability) else None
+        """What has proven who asks, where that was a capability.
+
+        Set by no client: only by the middleware that has seen the proof.
+        """
+        return getattr(self.request, "capability", None)
 
     def find_to_write(self, upload_id: Any) -> UploadSession:
         """Return the caller's own upload if its policy still permits to write."""
@@ -138,6 +148,16 @@ class UploadView(Speaker, APIView):
         if not self.request.user.is_authenticated:
             raise exceptions.NotAuthenticated
         raise errors.PermissionDenied
+
+    def told(
+        self, facts: Mapping[str, Any], status: int = 200, **headers: str
+    ) -> HttpResponse:
+        """Return what to answer to bytes; headers are named with underscores."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if self.capability is None:
+            return Response(facts, status=status, headers=named)
+        kind = JSONRenderer.media_type
+        return HttpResponse(_json(facts), kind, status, headers=named)
 
     @contextmanager
     def body(
@@ -171,7 +191,27 @@ class UploadView(Speaker, APIView):
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         with outbox.asked_by(partial(_told_of, request)):
+            if hasattr(request, "capability"):
+                return self._dispatch_lean(request, *args, **kwargs)
             return super().dispatch(request, *args, **kwargs)
+
+    def _dispatch_lean(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Answer a request that has been let in, without asking it anything more.
+
+        Who asks is known, the body is not parsed, and there is one way to render.
+        """
+        self.request = request
+        try:
+            check_charset(request)
+            handler = getattr(self, request.method.lower())
+            response = handler(request, *args, **kwargs)
+        except Exception as error:
+            self.headers = self.default_response_headers
+            self.request = self.initialize_request(request, *args, **kwargs)
+            response = self.handle_exception(error)
+            return self.finalize_response(self.request, response, *args, **kwargs)
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         check_charset(request)
@@ -182,8 +222,7 @@ class UploadView(Speaker, APIView):
         self._check_csrf(request)
 
     def get_authenticators(self) -> list[Any]:
-        # Set by no client: only by the middleware that has seen the proof.
-        if capability := getattr(self.request, "capability", None):
+        if capability := self.capability:
             return [Proven(capability)]
         return super().get_authenticators()
 

@@ -5,18 +5,20 @@ requests as for all others; what stands below it (sessions, users, messages) is 
 out, because the capability says whose the upload is. Any doubt, and the request goes
 the long way, where it is judged as if it had no capability.
 
-The view that answers is the same, with the same permissions, throttles and verbs.
+The view that answers is the same, with the same verbs; what the REST framework would
+find out about the request is known already, see ``UploadView.dispatch``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse
-from django.urls import Resolver404, resolve
+from django.urls import Resolver404, ResolverMatch, get_urlconf, resolve
 from rest_framework.authentication import (
     BaseAuthentication,
     BasicAuthentication,
@@ -32,6 +34,12 @@ _META = "HTTP_UPLOAD_CAPABILITY"
 # Those that ask only who somebody is, and only the session or the user.
 _AUTHENTICATION = {SessionAuthentication, BasicAuthentication}
 _PERMISSIONS = {AllowAny, IsAuthenticated}
+# What is the same in the paths of all uploads, and what is not.
+_PATH = re.compile(
+    r"(?P<mount>.*/)(?P<upload_id>[0-9a-f-]{36})(?P<what>/[a-z]+/|/?)"
+    r"(?P<number>[0-9]*)(?P<slash>/?)"
+)
+_MANY = 1000
 
 
 class DataRequests:
@@ -74,21 +82,64 @@ def is_lean(view: Any) -> bool:
 
 def _answered(request: HttpRequest) -> HttpResponse | None:
     """Answer a request by its view, or return None for the long way."""
-    try:
-        match = resolve(request.path_info, getattr(request, "urlconf", None))
-    except Resolver404:
-        return None
-    view = getattr(match.func, "cls", None)
+    match = _resolved(request.path_info, getattr(request, "urlconf", None))
+    view = getattr(match and match.func, "cls", None)
     if request.method not in getattr(view, "lean_methods", ()) or not is_lean(view):
         return None
-    if "HTTP_AUTHORIZATION" in request.META:
+    if match is None or "HTTP_AUTHORIZATION" in request.META:
         return None
     capability = prove(request.META[_META], match.kwargs["upload_id"])
-    if capability is None:
+    if capability is None or not _is_let_in(view, capability):
         return None
     # As CommonMiddleware does: raise DisallowedHost.
     request.get_host()
     request.resolver_match = match
     request.capability = capability  # type: ignore[attr-defined]
+    request.user = capability.owner.user or AnonymousUser()
     response = match.func(request, *match.args, **match.kwargs)
     return response.render() if hasattr(response, "render") else response
+
+
+def _is_let_in(view: Any, capability: Capability) -> bool:
+    asks_for_user = IsAuthenticated in view.permission_classes
+    return capability.owner.user is not None or not asks_for_user
+
+
+_resolved_before: dict[tuple[Any, ...], ResolverMatch] = {}
+
+
+def _resolved(path: str, urlconf: Any) -> ResolverMatch | None:
+    """Return what Django resolves a path to, or None.
+
+    Once for all uploads under one prefix: what differs in their paths is only what the
+    view is given.
+    """
+    found = _PATH.fullmatch(path)
+    if found is None:
+        return _resolved_anew(path, urlconf)
+    mount, upload_id, what, number, slash = found.groups()
+    shape = urlconf or _urlconf(), mount, what, bool(number), slash
+    kwargs = {"upload_id": upload_id} | ({"number": number} if number else {})
+    if shape in _resolved_before:
+        # A copy by hand: it refuses to be copied by the library's means.
+        match = ResolverMatch.__new__(ResolverMatch)
+        match.__dict__ |= _resolved_before[shape].__dict__
+        match.kwargs = match.captured_kwargs = kwargs
+        return match
+    match = _resolved_anew(path, urlconf)
+    if match and not match.args and match.kwargs == kwargs:
+        if len(_resolved_before) >= _MANY:
+            _resolved_before.clear()
+        _resolved_before[shape] = match
+    return match
+
+
+def _urlconf() -> Any:
+    return get_urlconf() or settings.ROOT_URLCONF
+
+
+def _resolved_anew(path: str, urlconf: Any) -> ResolverMatch | None:
+    try:
+        return resolve(path, urlconf)
+    except Resolver404:
+        return None

@@ -10,7 +10,7 @@ import json
 from datetime import UTC
 from typing import Any
 
-from django.http import Http404
+from django.http import Http404, HttpResponse
 from django.urls import reverse
 from django.utils.dateparse import parse_datetime
 from rest_framework import exceptions, serializers
@@ -182,7 +182,7 @@ class RestView(UploadView):
         self.entitle(response, upload)
         return response
 
-    def entitle(self, response: Response, upload: UploadSession) -> None:
+    def entitle(self, response: HttpResponse, upload: UploadSession) -> None:
         """Let the owner send more bytes by a capability.
 
         Never for showing one: else it would outlive what takes it back.
@@ -269,10 +269,11 @@ class UploadDetailView(RestView):
         """Take the offset: unlike GET, this ends an append that still hangs."""
         return self.answer(engine.take_offset(self.find(upload_id)))
 
-    def patch(self, request: Request, upload_id: str) -> Response:
+    def patch(self, request: Request, upload_id: str) -> HttpResponse:
         upload = self.find_to_write(upload_id)
-        offset = nonnegative(request.headers.get("Upload-Offset"), "Upload-Offset")
-        digests = content_digest(request.headers.get("Content-Digest"))
+        # To have all headers by their names takes longer than all the rest here.
+        offset = nonnegative(request.META.get("HTTP_UPLOAD_OFFSET"), "Upload-Offset")
+        digests = content_digest(request.META.get("HTTP_CONTENT_DIGEST"))
         with self.body(digests) as body:
             upload = engine.append(upload, offset, body)
         facts = {
@@ -280,7 +281,7 @@ class UploadDetailView(RestView):
             "received": upload.received,
             "state": engine.outcome(upload).state,
         }
-        response = Response(facts, headers={"Upload-Offset": str(upload.received)})
+        response = self.told(facts, Upload_Offset=str(upload.received))
         self.entitle(response, upload)
         return response
 
@@ -297,9 +298,9 @@ class ChunkView(RestView):
     parser_classes = (RawParser,)
     renderer_classes = (JSONRenderer,)
 
-    def put(self, request: Request, upload_id: str, number: str) -> Response:
+    def put(self, request: Request, upload_id: str, number: str) -> HttpResponse:
         upload = self.find_to_write(upload_id)
-        digests = content_digest(request.headers.get("Content-Digest"))
+        digests = content_digest(request.META.get("HTTP_CONTENT_DIGEST"))
         with self.body(digests) as body:
             chunk, created = engine.put_chunk(
                 upload, nonnegative(number, "The chunk number"), body
@@ -310,7 +311,7 @@ class ChunkView(RestView):
             "received": upload.received,
             "state": engine.outcome(upload).state,
         }
-        response = Response(facts, status=201 if created else 200)
+        response = self.told(facts, 201 if created else 200)
         self.entitle(response, upload)
         return response
 
