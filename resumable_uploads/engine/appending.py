@@ -27,6 +27,9 @@ from .rows import (
 from .watching import watched
 from .writing import discard, new_chunk, nudged_if_full, writing, written
 
+# What an append changes, besides the lease.
+_APPENDED = ("received", "chunk_count", "addressed_by", "length")
+
 
 @watched
 def append(upload: UploadSession, offset: int, body: Body) -> UploadSession:
@@ -65,6 +68,7 @@ def _take_lease(upload: UploadSession, offset: int) -> None:
     taken = change_receiving(
         upload,
         {"lease": token, "active_at": now, **slid(upload, now)},
+        told=_APPENDED,
         received=offset,
         addressed_by__not=AddressedBy.NUMBER,
     )
@@ -73,9 +77,9 @@ def _take_lease(upload: UploadSession, offset: int) -> None:
         if row.addressed_by == AddressedBy.NUMBER:
             raise errors.WrongAddressing(addressed_by=row.addressed_by)
         raise errors.OffsetMismatch(row.received)
-    if upload.received != offset:
-        # Another request has appended since the row was read.
-        upload.refresh_from_db()
+    # Another request may have appended since the row was read.
+    for name, value in taken.items():
+        setattr(upload, name, value)
     upload.lease = token
 
 

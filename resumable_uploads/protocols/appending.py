@@ -84,6 +84,8 @@ class AppendingView(ForeignView):
 
     # What a request was refused for.
     refused: Exception | None = None
+    # The URL may be all that they need.
+    lean_for_strangers = True
 
     # What views call:
 
@@ -143,15 +145,17 @@ class AppendingView(ForeignView):
         answer["Upload-Limit"] = limits(get_policy(self.policy))
         return answer
 
-    def finalize_response(
-        self, request: Any, response: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        response = super().finalize_response(request, response, *args, **kwargs)
+    def check_request(self, request: Any) -> None:
+        super().check_request(request)
+        if getattr(request, "is_lean", False):
+            self._check_csrf(request)
+
+    def add_headers(self, request: Any, response: Any) -> None:
+        super().add_headers(request, response)
         self._cors().answer(request, response, EXPOSED)
         if not (response.streaming or isinstance(response, Response)):
             # Django says of nothing at all that it is HTML.
             response.headers.pop("Content-Type", None)
-        return response
 
     def handle_exception(self, exc: Exception) -> Response:
         self.refused = exc
@@ -178,7 +182,7 @@ class AppendingView(ForeignView):
         if request.method in SAFE_METHODS and request.method != "HEAD":
             return
         if not is_from_here(request) and not self._cors().admits(
-            request.headers.get("Origin")
+            request.META.get("HTTP_ORIGIN")
         ):
             raise OriginNotAllowed
 

@@ -103,8 +103,10 @@ class UploadView(Speaker, APIView):
     }
     # Does it read raw bodies? Others may be no longer than a form or a JSON document.
     takes_body = False
-    # The methods that bring bytes and may be let in by a capability.
+    # The methods that bring bytes, and may be answered the short way (lean.py).
     lean_methods: Collection[str] = ()
+    # May that be done also for who has neither a capability nor a cookie?
+    lean_for_strangers = False
     # What is raised for more bytes than there is room for.
     excess: type[errors.TooLarge] = errors.TooLarge
     max_document = MIB
@@ -154,7 +156,7 @@ class UploadView(Speaker, APIView):
     ) -> HttpResponse:
         """Return what to answer to bytes; headers are named with underscores."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        if self.capability is None:
+        if not getattr(self.request, "is_lean", False):
             return Response(facts, status=status, headers=named)
         kind = JSONRenderer.media_type
         return HttpResponse(_json(facts), kind, status, headers=named)
@@ -191,18 +193,18 @@ class UploadView(Speaker, APIView):
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         with outbox.asked_by(partial(_told_of, request)):
-            if hasattr(request, "capability"):
+            if getattr(request, "is_lean", False):
                 return self._dispatch_lean(request, *args, **kwargs)
             return super().dispatch(request, *args, **kwargs)
 
     def _dispatch_lean(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        """Answer a request that has been let in, without asking it anything more.
+        """Answer a request of which it is known already who sends it.
 
-        Who asks is known, the body is not parsed, and there is one way to render.
+        Nothing of the body is parsed, and there is one way to render.
         """
         self.request = request
         try:
-            check_charset(request)
+            self.check_request(request)
             handler = getattr(self, request.method.lower())
             response = handler(request, *args, **kwargs)
         except Exception as error:
@@ -210,11 +212,15 @@ class UploadView(Speaker, APIView):
             self.request = self.initialize_request(request, *args, **kwargs)
             response = self.handle_exception(error)
             return self.finalize_response(self.request, response, *args, **kwargs)
-        response.headers.setdefault("Cache-Control", "no-store")
+        self.add_headers(request, response)
         return response
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+    def check_request(self, request: Any) -> None:
+        """See that a request is one of the protocol, whoever sends it."""
         check_charset(request)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        self.check_request(request)
         # Before anything else: to look for a CSRF token is to read the document.
         if not self.takes_body:
             self._check_document(request)
@@ -249,13 +255,17 @@ class UploadView(Speaker, APIView):
         self, request: Any, response: Any, *args: Any, **kwargs: Any
     ) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
-        response.headers.setdefault("Cache-Control", "no-store")
         if request.method == "HEAD" and isinstance(response, Response):
             # Servers would drop it, and some of them complain each time.
             response.data = None
         if response.status_code >= 400:
             _drain(request)
+        self.add_headers(request, response)
         return response
+
+    def add_headers(self, request: Any, response: Any) -> None:
+        """Say in an answer what all answers of the protocol say."""
+        response.headers.setdefault("Cache-Control", "no-store")
 
     def handle_exception(self, exc: Exception) -> Response:
         """Answer any error in the protocol's own words."""

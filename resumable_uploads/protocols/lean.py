@@ -1,8 +1,9 @@
-"""A short way for requests that bring bytes and a capability.
+"""A short way for requests that bring bytes, and need no session to be judged.
 
-``DataRequests`` is a middleware. What stands above it in MIDDLEWARE is done for such
-requests as for all others; what stands below it (sessions, users, messages) is left
-out, because the capability says whose the upload is. Any doubt, and the request goes
+Some have a capability, which says whose the upload is. Others have no cookie at all,
+and ask for an upload whose URL may be all that is needed. ``DataRequests`` is a
+middleware. What stands above it in MIDDLEWARE is done for them as for all others; what
+stands below it (sessions, users, messages) is left out. Any doubt, and the request goes
 the long way, where it is judged as if it had no capability.
 
 The view that answers is the same, with the same verbs; what the REST framework would
@@ -27,6 +28,7 @@ from rest_framework.authentication import (
 from rest_framework.permissions import AllowAny, IsAuthenticated
 
 from ..capabilities import Capability, prove
+from ..owners import NOBODY
 
 PATH = f"{__name__}.DataRequests"
 HEADER = "Upload-Capability"
@@ -40,16 +42,17 @@ _PATH = re.compile(
     r"(?P<number>[0-9]*)(?P<slash>/?)"
 )
 _MANY = 1000
+_METHODS = {"PUT", "PATCH"}
 
 
 class DataRequests:
-    """Send requests that bring bytes and a capability straight to their view."""
+    """Send requests that bring bytes straight to their view, where that can be."""
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> Any:
-        if _META in request.META:
+        if _may_be_lean(request):
             answer = _answered(request)
             if answer is not None:
                 return answer
@@ -80,29 +83,44 @@ def is_lean(view: Any) -> bool:
     )
 
 
+def _may_be_lean(request: HttpRequest) -> bool:
+    about = request.META
+    is_known = _META in about or "HTTP_COOKIE" not in about
+    is_data = request.method in _METHODS and "HTTP_AUTHORIZATION" not in about
+    return is_data and is_known
+
+
 def _answered(request: HttpRequest) -> HttpResponse | None:
     """Answer a request by its view, or return None for the long way."""
     match = _resolved(request.path_info, getattr(request, "urlconf", None))
     view = getattr(match and match.func, "cls", None)
-    if request.method not in getattr(view, "lean_methods", ()) or not is_lean(view):
+    if match is None or request.method not in getattr(view, "lean_methods", ()):
         return None
-    if match is None or "HTTP_AUTHORIZATION" in request.META:
-        return None
-    capability = prove(request.META[_META], match.kwargs["upload_id"])
-    if capability is None or not _is_let_in(view, capability):
+    if not (is_lean(view) and _is_let_in(request, view, match.kwargs["upload_id"])):
         return None
     # As CommonMiddleware does: raise DisallowedHost.
     request.get_host()
     request.resolver_match = match
-    request.capability = capability  # type: ignore[attr-defined]
-    request.user = capability.owner.user or AnonymousUser()
+    request.is_lean = True  # type: ignore[attr-defined]
     response = match.func(request, *match.args, **match.kwargs)
     return response.render() if hasattr(response, "render") else response
 
 
-def _is_let_in(view: Any, capability: Capability) -> bool:
-    asks_for_user = IsAuthenticated in view.permission_classes
-    return capability.owner.user is not None or not asks_for_user
+def _is_let_in(request: Any, view: Any, upload_id: str) -> bool:
+    """Find out who sends a request, by its capability or since nothing says so.
+
+    Return whether the view would let them in.
+    """
+    owner = NOBODY
+    if _META in request.META:
+        capability = prove(request.META[_META], upload_id)
+        if capability is None:
+            return False
+        request.capability, owner = capability, capability.owner
+    elif not view.lean_for_strangers:
+        return False
+    request.user = owner.user or AnonymousUser()
+    return owner.user is not None or IsAuthenticated not in view.permission_classes
 
 
 _resolved_before: dict[tuple[Any, ...], ResolverMatch] = {}

@@ -40,9 +40,9 @@ def without_token(authenticators: list[Any]) -> list[Any]:
 
 def is_from_here(request: Any) -> bool:
     """Tell whether it comes from this site, one that is trusted, or no browser."""
-    origin = request.headers.get("Origin")
+    origin = request.META.get("HTTP_ORIGIN")
     if origin is None:
-        site = request.headers.get("Sec-Fetch-Site", "none")
+        site = request.META.get("HTTP_SEC_FETCH_SITE", "none")
         return site in ("same-origin", "none")
     try:
         host = urlsplit(origin).netloc
@@ -77,7 +77,7 @@ class Cors:
             return
         if ANY not in self.origins:
             patch_vary_headers(response, ("Origin",))
-        origin = request.headers.get("Origin")
+        origin = request.META.get("HTTP_ORIGIN")
         if not self.admits(origin):
             return
         response["Access-Control-Allow-Origin"] = ANY if ANY in self.origins else origin

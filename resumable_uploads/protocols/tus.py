@@ -150,16 +150,15 @@ class TusView(AppendingView):
     }
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        override = request.headers.get("X-HTTP-Method-Override")
+        override = request.META.get("HTTP_X_HTTP_METHOD_OVERRIDE")
         if override and request.method != "OPTIONS":
             # Before anybody asks whether the method is safe.
             request.method = override.strip().upper()
         return super().dispatch(request, *args, **kwargs)
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        if request.method != "OPTIONS":
-            self._check_version(request)
-        super().initial(request, *args, **kwargs)
+    def check_request(self, request: Any) -> None:
+        self._check_version(request)
+        super().check_request(request)
 
     def refusal(self, code: str, detail: str, facts: dict[str, Any]) -> str:
         name = NAMES.get(code, f"ERR_{code.upper()}")
@@ -177,23 +176,20 @@ class TusView(AppendingView):
             answer["Tus-Max-Size"] = str(policy.max_size)
         return answer
 
-    def finalize_response(
-        self, request: Any, response: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        response = super().finalize_response(request, response, *args, **kwargs)
+    def add_headers(self, request: Any, response: Any) -> None:
+        super().add_headers(request, response)
         response["Tus-Resumable"] = VERSION
         if response.status_code == 412:
             response["Tus-Version"] = VERSION
         if response.status_code == 460:
             response.reason_phrase = "Checksum Mismatch"
-        return response
 
-    def _check_version(self, request: Request) -> None:
+    def _check_version(self, request: Any) -> None:
         """Raise UnsupportedVersion.
 
         GET brings none when a browser gets a file, nor does HEAD of the other protocol.
         """
-        version = request.headers.get("Tus-Resumable")
+        version = request.META.get("HTTP_TUS_RESUMABLE")
         if version is None and request.method in ("GET", "HEAD"):
             return
         if version != VERSION:
@@ -203,15 +199,15 @@ class TusView(AppendingView):
 
     def expected(self) -> dict[str, bytes]:
         """Return the digest that Upload-Checksum wants of the body, by algorithm."""
-        header = self.request.headers.get("Upload-Checksum")
+        header = self.request.META.get("HTTP_UPLOAD_CHECKSUM")
         return {} if header is None else checksum(header)
 
     def brings_bytes(self) -> bool:
-        return self.request.headers.get("Content-Type", "") == OFFSET_TYPE
+        return self.request.META.get("CONTENT_TYPE", "") == OFFSET_TYPE
 
     def length(self) -> int | None:
         """Return what Upload-Length says, or None. Raise InvalidLength."""
-        header = self.request.headers.get("Upload-Length")
+        header = self.request.META.get("HTTP_UPLOAD_LENGTH")
         return None if header is None else _number(header, InvalidLength)
 
     def append(self, upload: UploadSession, offset: int, body: Body) -> UploadSession:
@@ -340,6 +336,8 @@ class EndpointView(TusView):
 class UploadView(TusView, StoredView):
     """One upload."""
 
+    lean_methods = ("PATCH",)
+
     def head(self, request: Request, upload_id: str) -> HttpResponse:
         upload = engine.take_offset(self.find(upload_id))
         headers = self.headers_of(upload) | self.expiry(upload)
@@ -355,7 +353,7 @@ class UploadView(TusView, StoredView):
     def patch(self, request: Request, upload_id: str) -> HttpResponse:
         if not self.brings_bytes():
             raise InvalidContentType
-        offset = _number(request.headers.get("Upload-Offset"), InvalidOffset)
+        offset = _number(request.META.get("HTTP_UPLOAD_OFFSET"), InvalidOffset)
         length, expected = self.length(), self.expected()
         upload = self.find_to_write(upload_id)
         if _is_final(upload):
