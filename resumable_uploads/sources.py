@@ -9,6 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import ssl
+import struct
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -205,7 +208,9 @@ class GunicornSource:
     """gunicorn's socket itself, after what its parser has read ahead.
 
     ``wsgi.input`` copies every byte several times and drops the bytes of an unfinished
-    read when the connection breaks. ``recv_into`` does neither.
+    read when the connection breaks. ``recv_into`` does neither. Where it can be, the
+    kernel waits until the buffer is full or the patience over: else the thread would
+    be woken for every packet or two.
     """
 
     def __init__(self, body: Any, sock: Any) -> None:
@@ -219,6 +224,7 @@ class GunicornSource:
             unreader.unread(ahead[len(self._ahead) :])
         self._timeout_before = sock.gettimeout()
         self._patience: float | None = None
+        self._fills = _KERNEL_WAITS and not isinstance(sock, ssl.SSLSocket)
 
     def readinto(self, view: memoryview, patience: float) -> int:
         reader = self._body.reader
@@ -239,21 +245,34 @@ class GunicornSource:
 
     def _receive(self, view: memoryview, patience: float) -> int:
         if patience != self._patience:
-            self._sock.settimeout(patience)
+            self._be_patient(patience)
             self._patience = patience
         try:
+            if self._fills:
+                return self._sock.recv_into(view, len(view), socket.MSG_WAITALL)
             return self._sock.recv_into(view)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             raise Idle from None
         except OSError:
             return 0
+
+    def _be_patient(self, patience: float) -> None:
+        if self._fills:
+            self._sock.settimeout(None)
+            # None at all would be for ever.
+            _set_receive_timeout(self._sock, max(patience, 0.001))
+        else:
+            self._sock.settimeout(patience)
 
     def close(self) -> None:
         """Give back what was not read, and the timeout."""
         if self._ahead:
             self._body.reader.unreader.unread(bytes(self._ahead))
             self._ahead = memoryview(b"")
-        _restore_timeout(self._sock, self._timeout_before)
+        if self._patience is not None and self._sock.fileno() != -1:
+            if self._fills:
+                _set_receive_timeout(self._sock, 0)
+            self._sock.settimeout(self._timeout_before)
 
 
 class Reader:
@@ -289,6 +308,18 @@ class Reader:
 
     def close(self) -> None:
         self._source.close()
+
+
+# struct timeval of 64-bit Linux: seconds, microseconds.
+_TIMEVAL = struct.Struct("@ll")
+_KERNEL_WAITS = sys.platform == "linux" and sys.maxsize > 2**32
+
+
+def _set_receive_timeout(sock: Any, timeout: float) -> None:
+    """Have the kernel give up a read after so many seconds; 0: never."""
+    whole, part = divmod(timeout, 1)
+    value = _TIMEVAL.pack(int(whole), int(part * 1_000_000))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
 
 
 def _restore_timeout(sock: Any, timeout: float | None) -> None:

@@ -136,6 +136,25 @@ def test_no_byte_of_the_next_request_is_received(line):
     assert server.recv(99) == b"56789"
 
 
+def test_what_came_before_a_pause_is_not_waited_with(line):
+    client, server = line
+    client.sendall(b"0123")
+    source = sources.GunicornSource(length_reader(server, 10), server)
+    view = memoryview(bytearray(10))
+    assert source.readinto(view, PATIENCE) == 4
+    assert bytes(view[:4]) == b"0123"
+    with pytest.raises(sources.Idle):
+        source.readinto(view, PATIENCE)
+
+
+def test_what_came_before_a_cut_is_kept(line):
+    client, server = line
+    client.sendall(b"0123")
+    client.close()
+    source = sources.GunicornSource(length_reader(server, 10), server)
+    assert read_all(source) == b"0123"
+
+
 def test_what_was_not_read_is_given_back(line):
     client, server = line
     body = length_reader(server, 8, b"012345678901234")
@@ -152,9 +171,10 @@ def test_the_sockets_timeout_is_given_back(line):
     source = sources.GunicornSource(length_reader(line[1], 5), line[1])
     with pytest.raises(sources.Idle):
         source.readinto(memoryview(bytearray(3)), PATIENCE)
-    assert line[1].gettimeout() == PATIENCE
     source.close()
     assert line[1].gettimeout() == 17
+    kernels = line[1].getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)
+    assert not any(kernels)
     line[1].close()
     source.close()
 
