@@ -93,9 +93,17 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+_NONE: dict[str, Any] = {}
+
+
+def of_site() -> dict[str, Any]:
+    """Return what the project has set, by name."""
+    return getattr(settings, "RESUMABLE_UPLOADS", _NONE)
+
+
 def setting(name: str) -> Any:
     """Return the project's value of a setting, or its default."""
-    return getattr(settings, "RESUMABLE_UPLOADS", {}).get(name, DEFAULTS[name])
+    return of_site().get(name, DEFAULTS[name])
 
 
 def seconds(name: str) -> float:

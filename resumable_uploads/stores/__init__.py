@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.core.files.storage import FileSystemStorage, Storage, storages
 from django.utils.module_loading import import_string
 
-from ..conf import setting
+from ..conf import of_site, setting
 from .base import Piece, Place, Store, Whole, Writer
 from .filesystem import FilesystemStore
 
 __all__ = ["Piece", "Place", "Store", "Whole", "Writer", "store_for"]
 
 
+_made: dict[str, tuple[Any, Store]] = {}
+
+
 def store_for(alias: str) -> Store:
-    """Return the store that keeps uploads for the storage with this alias."""
-    return _class_for(storages[alias])(alias)
+    """Return the store that keeps uploads for the storage with this alias.
+
+    The same one each time, for as long as the settings are what they were.
+    """
+    storage = storages[alias]
+    # Held here, they cannot be others at the same place in memory.
+    by = (storage, getattr(storage, "location", None), of_site())
+    known = _made.get(alias)
+    if known and all(one is other for one, other in zip(by, known[0], strict=True)):
+        return known[1]
+    store = _class_for(storage)(alias)
+    _made[alias] = by, store
+    return store
 
 
 def _class_for(storage: Storage) -> type[Store]:
