@@ -5,6 +5,7 @@ because of all gunicorn's workers, those with plain sockets lose nothing of what
 arrived when a connection breaks.
 """
 
+import gc
 import importlib
 import os
 import signal
@@ -58,6 +59,9 @@ def post_worker_init(worker: Worker) -> None:
 
     gunicorn itself would wait for their ends, and then cut them off.
     """
+    # What is loaded by now stays: no request is to wait while it is searched for waste.
+    gc.collect()
+    gc.freeze()
     end = signal.getsignal(signal.SIGTERM)
 
     def stop(number, frame):

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from django.db import connections, models, router
+from django.db.models.base import ModelState
+from django.db.models.signals import post_init, pre_init
 
 from .statements import Prepare, Statement, kept, prepared, preparers
 
@@ -40,13 +42,24 @@ class Columns(Generic[Row]):
             for convert in _converters(column, connection)
         ]
         self._connection = connection
+        self._is_plain = (
+            model.from_db.__func__ is models.Model.from_db.__func__  # type: ignore[attr-defined]
+            and model.__init__ is models.Model.__init__
+        )
 
     def __len__(self) -> int:
         return len(self.names)
 
     def row(self, values: Sequence[Any]) -> Row:
-        alias = self._connection.alias
-        return self.model.from_db(alias, self.names, self._converted(values))
+        if not self._is_plain or _is_heard(self.model):
+            found = self._converted(values)
+            return self.model.from_db(self._connection.alias, self.names, found)
+        # What from_db does, field by field, with nobody listening.
+        row = self.model.__new__(self.model)
+        row._state = ModelState()
+        row._state.adding, row._state.db = False, self._connection.alias
+        row.__dict__ |= self.named(values)
+        return row
 
     def row_if_any(self, values: Sequence[Any]) -> Row | None:
         """Return a row of an outer join: one that is not there has not even a key."""
@@ -184,6 +197,11 @@ class PairLookup(Generic[Row, Other]):
         )
         prepare = preparers([*keys, pk], connection)
         return Statement(connection, sql), columns, others, prepare
+
+
+def _is_heard(model: type[models.Model]) -> bool:
+    """Tell whether anybody wants to know of each row that is made."""
+    return pre_init.has_listeners(model) or post_init.has_listeners(model)
 
 
 def quoted_table(model: type[models.Model], connection: Any) -> str:
