@@ -18,6 +18,13 @@ STRICT = {
 BROWSABLE_API = STRICT | {"style-src": "'self' 'unsafe-inline'"}
 
 
+def _header(policy: dict[str, str]) -> str:
+    return "; ".join(f"{name} {value}" for name, value in policy.items())
+
+
+_STRICT, _BROWSABLE_API = _header(STRICT), _header(BROWSABLE_API)
+
+
 class ContentSecurityPolicy:
     """Send a policy with every response that has none of its own."""
 
@@ -26,15 +33,11 @@ class ContentSecurityPolicy:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        policy = BROWSABLE_API if _is_browsable_api(response) else STRICT
-        response.headers.setdefault("Content-Security-Policy", _header(policy))
+        policy = _BROWSABLE_API if _is_browsable_api(response) else _STRICT
+        response.headers.setdefault("Content-Security-Policy", policy)
         return response
 
 
 def _is_browsable_api(response: HttpResponse) -> bool:
     renderer = getattr(response, "accepted_renderer", None)
     return getattr(renderer, "format", "") == "api"
-
-
-def _header(policy: dict[str, str]) -> str:
-    return "; ".join(f"{name} {value}" for name, value in policy.items())

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+from django.db.models.signals import post_init
 from django.test.utils import CaptureQueriesContext
 
 from resumable_uploads import changes
@@ -197,6 +203,113 @@ def vars_of(row):
     return {field.attname: getattr(row, field.attname) for field in row._meta.fields}
 
 
+# --- The way to the database ---------------------------------------------------------
+
+
+def driver_only(monkeypatch):
+    """Have Django's own cursors fail."""
+
+    def cursor(*args, **kwargs):
+        raise AssertionError("Django's cursor was asked.")
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "cursor", cursor)
+
+
+def test_where_nobody_watches_the_driver_is_asked(me, monkeypatch):
+    opened(me)
+    pk = UploadSession.objects.get().pk
+    with monkeypatch.context() as patch:
+        driver_only(patch)
+        assert Lookup(UploadSession, ("id",))(pk).pk == pk
+        assert change(UploadSession, pk, {"lease": "mine"}) == {}
+    assert UploadSession.objects.get().lease == "mine"
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("who", ["a wrapper", "the log", "a tracer", "a panel"])
+def test_who_watches_sees_each_statement(me, monkeypatch, who):
+    opened(me)
+    pk = UploadSession.objects.get().pk
+    seen = []
+
+    def watching(execute, sql, *args):
+        seen.append(sql)
+        return execute(sql, *args)
+
+    with ExitStack() as stack:
+        if who == "a wrapper":
+            stack.enter_context(connection.execute_wrapper(watching))
+        elif who == "the log":
+            log = stack.enter_context(CaptureQueriesContext(connection))
+        elif who == "a tracer":
+            whole = CursorWrapper.execute
+            traced = functools.wraps(whole)(
+                lambda self, *args: watching(partial(whole, self), *args)
+            )
+            monkeypatch.setattr(CursorWrapper, "execute", traced)
+        else:
+            own = connections["default"].cursor
+            monkeypatch.setitem(
+                connections["default"].__dict__,
+                "cursor",
+                lambda: seen.append("") or own(),
+            )
+        Lookup(UploadSession, ("id",))(pk)
+        change(UploadSession, pk, {"lease": "mine"})
+    if who == "the log":
+        seen = [query["sql"] for query in log]
+    assert len(seen) == 2
+
+
+def test_what_the_driver_raises_is_translated(me):
+    put(me, opened(me), 3)
+    row = Chunk.objects.get()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        insert(row)
+    assert Chunk.objects.count() == 1
+
+
+def test_a_transaction_that_has_failed_takes_no_more_statements(me):
+    opened(me)
+    pk = UploadSession.objects.get().pk
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with pytest.raises(transaction.TransactionManagementError):
+            change(UploadSession, pk, {"lease": "mine"})
+    assert UploadSession.objects.get().lease == ""
+
+
+@pytest.mark.once
+def test_who_wants_to_hear_of_each_row_does(me):
+    opened(me)
+    pk = UploadSession.objects.get().pk
+    made = []
+    with heard_of(post_init, made):
+        assert Lookup(UploadSession, ("id",))(pk) == made[0]
+    assert len(made) == 1
+
+
+@contextmanager
+def heard_of(signal, made):
+    def hear(instance, **kwargs):
+        made.append(instance)
+
+    signal.connect(hear, sender=UploadSession)
+    try:
+        yield
+    finally:
+        signal.disconnect(hear, sender=UploadSession)
+
+
+@pytest.mark.once
+def test_what_was_not_looked_up_is_asked_for_when_it_is_wanted(me):
+    opened(me)
+    upload = UploadSession.objects.get()
+    found = Lookup(UploadSession, ("id",), only=("id", "state"))(upload.pk)
+    assert found.get_deferred_fields() >= {"filename", "metadata"}
+    assert vars_of(found) == vars_of(upload)
+
+
 # --- Changes ------------------------------------------------------------------------
 
 
@@ -205,9 +318,9 @@ def telling(request, monkeypatch):
     """Let the database tell at once what a row is like after a change, or not."""
     if request.param == "told by a SELECT":
         monkeypatch.setattr(changes, "_TELLING", set())
-        monkeypatch.setitem(connection.__dict__, KEPT, {})
+        monkeypatch.setitem(connections["default"].__dict__, KEPT, {})
     yield
-    connection.__dict__.pop(KEPT, None)
+    connections["default"].__dict__.pop(KEPT, None)
 
 
 @pytest.mark.usefixtures("telling")

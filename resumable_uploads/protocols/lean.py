@@ -85,7 +85,7 @@ def is_lean(view: Any) -> bool:
 
 def _may_be_lean(request: HttpRequest) -> bool:
     about = request.META
-    is_known = _META in about or "HTTP_COOKIE" not in about
+    is_known = _META in about or not about.get("HTTP_COOKIE")
     is_data = request.method in _METHODS and "HTTP_AUTHORIZATION" not in about
     return is_data and is_known
 
@@ -103,7 +103,12 @@ def _answered(request: HttpRequest) -> HttpResponse | None:
     request.resolver_match = match
     request.is_lean = True  # type: ignore[attr-defined]
     response = match.func(request, *match.args, **match.kwargs)
-    return response.render() if hasattr(response, "render") else response
+    if hasattr(response, "render"):
+        response = response.render()
+    # As CommonMiddleware does: else the server would send a chunk and a last one.
+    if response.status_code != 204:
+        response.headers.setdefault("Content-Length", str(len(response.content)))
+    return response
 
 
 def _is_let_in(request: Any, view: Any, upload_id: str) -> bool:
