@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,25 @@ def test_what_was_refused_in_place_gives_its_space_back(store):
     assert (folder(store) / "data").stat().st_blocks * 512 < 10**5
     assert (folder(store) / "data").read_bytes()[:3000] == DATA[:3000]
     assert kept.place.start == 0
+
+
+def test_what_broke_off_in_place_gives_its_space_back(store):
+    """On a full disk, what others could write there counts more than ever."""
+
+    def broken_off() -> Iterator[memoryview]:
+        yield from blocks(content(10**6))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    put(store, ONE, 0, DATA[:3000])
+    writer = store.writer(ONE, 3000, 10**6)
+    assert writer.in_place
+    with pytest.raises(OSError, match="No space"):
+        writer.write(broken_off())
+    assert (folder(store) / "data").stat().st_blocks * 512 < 10**5
+    place = writer.write(blocks(DATA[3000:]))
+    writer.close()
+    assert (folder(store) / "data").read_bytes()[: len(DATA)] == DATA
+    assert place.start == 3000
 
 
 def test_what_has_not_come_yet_takes_no_space(store):

@@ -423,6 +423,11 @@ WALK = [
         }.items()
     ),
     Step(
+        "concatenation of what has expired",
+        f"POST {tus.URL}\n{V}\nUpload-Concat: final;{{p}} {{y}}",
+        410,
+    ),
+    Step(
         "an overridden method in small letters",
         f"POST {{u}}\n{V}\nX-HTTP-Method-Override: patch\nUpload-Offset: 0\n"
         f"Content-Type: {KIND}",
@@ -469,11 +474,8 @@ def scene(me: Client, site: LiveSite) -> Scene:
         part = tus.create(me, 5, BODY, Upload_Concat="partial")
         return tus.path(tus.post(me, Upload_Concat=f"final;{part}"))
 
-    def expired() -> str:
-        url = tus.create(me, 10)
-        pk = url.rpartition("/")[2].replace("-", "")
-        past = "UPDATE resumable_uploads_uploadsession SET expires_at = ? WHERE id = ?"
-        site.sql(past, "2020-01-01 00:00:00", pk)
+    def expired(url: str) -> str:
+        expire(site, url)
         return url
 
     def foreign() -> str:
@@ -493,7 +495,8 @@ def scene(me: Client, site: LiveSite) -> Scene:
         "f": final,
         "c": lambda: tus.create(me, 5, BODY),
         "z": lambda: tus.create(me, 0),
-        "x": expired,
+        "x": lambda: expired(tus.create(me, 10)),
+        "y": lambda: expired(tus.create(me, 5, BODY, Upload_Concat="partial")),
     }
     return Scene(site, made)
 
@@ -597,6 +600,13 @@ def value(site: LiveSite, url: str, column: str) -> Any:
     pk = url.rpartition("/")[2].replace("-", "")
     query = f"SELECT {column} FROM resumable_uploads_uploadsession WHERE id = ?"
     return site.sql(query, pk)[0][0]
+
+
+def expire(site: LiveSite, url: str) -> None:
+    """Have the time of an upload be up."""
+    pk = url.rpartition("/")[2].replace("-", "")
+    past = "UPDATE resumable_uploads_uploadsession SET expires_at = ? WHERE id = ?"
+    site.sql(past, "2020-01-01 00:00:00", pk)
 
 
 FRAMED = tus.V1 | tus.OFFSETS | {"Upload-Offset": "0", "Transfer-Encoding": "chunked"}
@@ -710,6 +720,20 @@ def test_eight_patches_at_once_have_one_winner(site, me):
     # Who was overtaken, and who came too late.
     assert set(statuses) <= {204, 400, 409}
     assert me.get(url).body in bodies
+
+
+def test_after_its_time_an_upload_is_gone_and_can_begin_anew(site, me):
+    url = tus.create(me, len(DATA), DATA[:100_000])
+    expire(site, url)
+    answers = [tus.head(me, url), tus.patch(me, url, 100_000, DATA[100_000:])]
+    answers += [tus.delete(me, url), tus.head(me, url)]
+    assert [answer.status for answer in answers] == [410, 410, 410, 410]
+    assert answers[1].body.startswith(b"ERR_UPLOAD_EXPIRED")
+    assert "Upload-Offset" not in answers[0].headers
+    folders = site.data_dir.glob(f"media-staging/**/{url.rpartition('/')[2]}")
+    processes.wait_for(lambda: not list(folders), 10, "nothing is left")
+    again = tus.create(me, len(DATA), DATA)
+    assert sha256(me.get(again).body) == sha256(DATA)
 
 
 # Ends

@@ -122,23 +122,20 @@ class FilesystemWriter(Writer):
         if not self.in_place:
             return self._spill(blocks)
         start = self._began = self.position
-        file = getattr(blocks, "file", None)
-        if file is None:
-            self.position = write_blocks(self._fd, blocks, start)
-        else:
-            size = sum(len(block) for block in blocks)
-            self.position = copy_file(file, self._fd, size, start)
-        self._keep(self._fd, start, self.position - start)
+        try:
+            self._write_in_place(blocks)
+            self._keep(self._fd, start, self.position - start)
+        except BaseException:
+            self._give_back(start)
+            raise
         return Place(self._key(DATA), start)
 
     def discard(self, place: Place) -> None:
         if place.key != self._key(DATA):
             super().discard(place)
         elif place.start == self._began:
-            # Nobody counts these bytes, so they must not take space either. Bytes of
-            # others stay: what lies there by now may count again.
-            punch_hole(self._fd, place.start, self.position - place.start)
-            self.position = place.start
+            # Bytes of others stay: what lies there by now may count again.
+            self._give_back(place.start)
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -147,6 +144,27 @@ class FilesystemWriter(Writer):
 
     def _key(self, name: str) -> str:
         return f"{self.store.folder(self.upload_id)}/{name}"
+
+    def _write_in_place(self, blocks: Iterable[memoryview]) -> None:
+        """Write at the position, which is then where the bytes end that were tried."""
+        start = self.position
+        file = getattr(blocks, "file", None)
+        if file is None:
+            write_blocks(self._fd, self._noted(blocks), start)
+            return
+        size = sum(len(block) for block in blocks)
+        self.position += size
+        copy_file(file, self._fd, size, start)
+
+    def _noted(self, blocks: Iterable[memoryview]) -> Iterator[memoryview]:
+        for block in blocks:
+            self.position += len(block)
+            yield block
+
+    def _give_back(self, start: int) -> None:
+        """Have bytes that nobody counts take no space, least of all on a full disk."""
+        punch_hole(self._fd, start, self.position - start)
+        self.position = start
 
     def _spill(self, blocks: Iterable[memoryview]) -> Place:
         name = f"{uuid.uuid4().hex}.chunk"
