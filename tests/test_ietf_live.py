@@ -324,6 +324,20 @@ def test_the_problem_types_are_those_of_the_draft(site, scene):
     assert found["type"] == f"{kinds}inconsistent-upload-length"
 
 
+def test_an_offset_that_was_told_while_an_append_hangs_is_taken(site, me):
+    url = drafts.begin(me)
+    sent = drafts.V8 | drafts.PARTIAL | drafts.complete(True) | {"Upload-Offset": "0"}
+    with me.begin("PATCH", url, len(DATA), sent) as hanging:
+        hanging.send(DATA[:100_000])
+        wait_for_offset(site, url, 100_000)
+        assert drafts.offset_of(me, url) == 100_000
+        answer = drafts.append(me, url, 100_000, DATA[100_000:], ends=True)
+        assert (answer.status, answer.headers["Upload-Complete"]) == (200, "?1")
+        hanging.send(DATA[100_000:])
+        assert hanging.answer().status in (400, 409)
+    assert sha256(me.get(url).body) == sha256(DATA)
+
+
 @pytest.fixture(scope="module")
 def telling(
     site_templates: SiteTemplates, tmp_path_factory: pytest.TempPathFactory

@@ -77,7 +77,8 @@ NO_OFFSET: dict[str, str | None] = {"Upload-Offset": None}
 # "{u}" is an upload of 10 bytes that has none, "{e}" one that has 5, "{d}" one of
 # deferred length, "{b}" one such that has 5, "{p}" a finished partial of 5, "{q}" an
 # unfinished one, "{s}" a stranger's, "{f}" a final, "{c}" a complete one of 5, "{z}"
-# one of none, "{x}" one whose time is up.
+# one of none, "{x}" one whose time is up, "{y}" a finished partial whose time is up,
+# "{t}" one that was deleted.
 WALK = [
     Step("HEAD tells the offset, also 0", f"HEAD {{u}}\n{V}", 200, wants=FRESH),
     Step(
@@ -137,6 +138,11 @@ WALK = [
         400,
         BODY,
     ),
+    Step(
+        "PATCH without an offset", f"PATCH {{u}}\n{V}\nContent-Type: {KIND}", 400, BODY
+    ),
+    Step("PATCH without a type", f"PATCH {{u}}\n{V}\nUpload-Offset: 0", 415, BODY),
+    Step("a method that is none", f"PUT {{u}}\n{V}", 405, wants={"Allow": "..."}),
     Step(
         "OPTIONS tells versions, extensions and limits",
         f"OPTIONS {tus.URL}\nTus-Resumable: 7",
@@ -221,6 +227,28 @@ WALK = [
         {"Upload-Offset": "5", "Location": "..."},
     ),
     Step(
+        "creation with a body of another type",
+        f"POST {tus.URL}\n{V}\nUpload-Length: 10\nContent-Type: text/plain",
+        201,
+        BODY,
+        {"Upload-Offset": "0"},
+    ),
+    Step(
+        "creation with a checksum",
+        f"POST {tus.URL}\n{V}\nUpload-Length: 5\nContent-Type: {KIND}\n"
+        f"Upload-Checksum: {SHA1}",
+        201,
+        BODY,
+        {"Upload-Offset": "5"},
+    ),
+    Step(
+        "creation with a wrong checksum",
+        f"POST {tus.URL}\n{V}\nUpload-Length: 5\nContent-Type: {KIND}\n"
+        f"Upload-Checksum: {WRONG}",
+        460,
+        BODY,
+    ),
+    Step(
         "creation with more than fits",
         f"POST {tus.URL}\n{V}\nUpload-Length: 4\nContent-Type: {KIND}",
         413,
@@ -256,6 +284,16 @@ WALK = [
         BODY,
     ),
     Step("termination", f"DELETE {{e}}\n{V}", 204),
+    Step("termination of what is complete", f"DELETE {{c}}\n{V}", 204),
+    *(
+        Step(f"{method} after termination", f"{method} {{t}}\n{V}{more}", 404)
+        for method, more in {
+            "HEAD": "",
+            "PATCH": f"\nUpload-Offset: 5\nContent-Type: {KIND}",
+            "DELETE": "",
+            "GET": "",
+        }.items()
+    ),
     Step("termination of nothing", f"DELETE {tus.URL}x\n{V}", 404),
     Step(
         "a partial says so",
@@ -478,6 +516,11 @@ def scene(me: Client, site: LiveSite) -> Scene:
         expire(site, url)
         return url
 
+    def deleted() -> str:
+        url = tus.create(me, 10, BODY)
+        assert tus.delete(me, url).status == 204
+        return url
+
     def foreign() -> str:
         with Client(site.url) as stranger:
             # Who has a session owns uploads; else the URL would be key enough.
@@ -494,6 +537,7 @@ def scene(me: Client, site: LiveSite) -> Scene:
         "s": foreign,
         "f": final,
         "c": lambda: tus.create(me, 5, BODY),
+        "t": deleted,
         "z": lambda: tus.create(me, 0),
         "x": lambda: expired(tus.create(me, 10)),
         "y": lambda: expired(tus.create(me, 5, BODY, Upload_Concat="partial")),
@@ -720,6 +764,17 @@ def test_eight_patches_at_once_have_one_winner(site, me):
     # Who was overtaken, and who came too late.
     assert set(statuses) <= {204, 400, 409}
     assert me.get(url).body in bodies
+
+
+def test_a_patch_that_runs_outlives_the_time_of_its_upload(site, me):
+    url = tus.create(me, len(DATA))
+    with begin(me, url) as running:
+        running.send(DATA[:100_000])
+        wait_for_offset(site, url, 100_000)
+        expire(site, url)
+        running.send(DATA[100_000:])
+        assert running.answer().status == 204
+    assert sha256(me.get(url).body) == sha256(DATA)
 
 
 def test_after_its_time_an_upload_is_gone_and_can_begin_anew(site, me):
