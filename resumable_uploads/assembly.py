@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet
@@ -96,7 +96,7 @@ def _mine(upload: UploadSession) -> QuerySet[UploadSession]:
 
 def _assemble(upload: UploadSession) -> None:
     store, policy = store_for(upload.storage), get_policy(upload.policy)
-    chunks = list(Chunk.objects.filter(upload=upload).order_by("offset", "number"))
+    chunks = _chunks(upload)
     checksum = _checked(upload, chunks)
     if upload.file and store.is_published(
         upload.pk, upload.file_name, upload.length or 0
@@ -122,7 +122,22 @@ def _assemble(upload: UploadSession) -> None:
             _take_back(upload, store, planned)
 
 
-def _checked(upload: UploadSession, chunks: list[Chunk]) -> str:
+class _Chunk(NamedTuple):
+    """What of a chunk makes the file; there may be ten thousand of them."""
+
+    offset: int | None
+    size: int
+    checksum: str
+    key: str
+    start: int
+
+
+def _chunks(upload: UploadSession) -> list[_Chunk]:
+    rows = Chunk.objects.filter(upload=upload).order_by("offset", "number")
+    return [_Chunk(*row) for row in rows.values_list(*_Chunk._fields)]
+
+
+def _checked(upload: UploadSession, chunks: list[_Chunk]) -> str:
     """See that the chunks make the file; return their checksum, which is the file's."""
     offset = total = 0
     for chunk in chunks:

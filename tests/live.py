@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class LiveSite:
     ``uploads`` are changes to RESUMABLE_UPLOADS and ``settings`` to other settings, as
     Python values; ``env`` are environment variables. ``database_url`` is where another
     database than an SQLite file in the folder is. The database has to be migrated.
+    ``within`` is a command that prepares the ground, and then runs what follows it.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class LiveSite:
         uploads: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
+        self.within = within
         self.data_dir = data_dir
         self.port = processes.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -62,7 +65,8 @@ class LiveSite:
     def start(self) -> LiveSite:
         """Serve, and return when the site answers."""
         gunicorn = [sys.executable, "-m", "gunicorn", "-c", "project/gunicorn.conf.py"]
-        self.process = processes.start(gunicorn, log=self._log_path, env=self.env)
+        command = [*self.within, *gunicorn]
+        self.process = processes.start(command, log=self._log_path, env=self.env)
         processes.wait_for(self._is_up_or_gone, 60, "the site answers")
         if self.process.poll() is not None:
             raise RuntimeError(self.log())

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,25 @@ def test_what_was_refused_in_place_gives_its_space_back(store):
     assert (folder(store) / "data").stat().st_blocks * 512 < 10**5
     assert (folder(store) / "data").read_bytes()[:3000] == DATA[:3000]
     assert kept.place.start == 0
+
+
+def test_what_broke_off_in_place_gives_its_space_back(store):
+    """On a full disk, what others could write there counts more than ever."""
+
+    def broken_off() -> Iterator[memoryview]:
+        yield from blocks(content(10**6))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    put(store, ONE, 0, DATA[:3000])
+    writer = store.writer(ONE, 3000, 10**6)
+    assert writer.in_place
+    with pytest.raises(OSError, match="No space"):
+        writer.write(broken_off())
+    assert (folder(store) / "data").stat().st_blocks * 512 < 10**5
+    place = writer.write(blocks(DATA[3000:]))
+    writer.close()
+    assert (folder(store) / "data").read_bytes()[: len(DATA)] == DATA
+    assert place.start == 3000
 
 
 def test_what_has_not_come_yet_takes_no_space(store):
@@ -569,3 +588,56 @@ def test_what_could_not_be_forced_to_disk_is_written_again(
         publish(store, ONE, pieces)
     assert b"".join(written) == DATA
     assert final_bytes(store, publish(store, ONE, pieces)) == DATA
+
+
+STEP = 4096
+
+
+@pytest.mark.parametrize("offset", [0, None], ids=["in place", "spilled"])
+def test_bytes_are_on_their_way_to_disk_before_the_chunk_is_whole(
+    settings, store, monkeypatch, offset
+):
+    """Else it takes the longer to finish, the more there is to be forced to disk."""
+    begun: list[tuple[int, int]] = []
+
+    def begin(fd: int, start: int, size: int, advice: int) -> None:
+        assert os.fstat(fd).st_size >= start + size, "they are written by then"
+        begun.append((start, size))
+
+    seen = []
+
+    def blocks_of_a_step() -> Iterator[memoryview]:
+        for number in range(5):
+            yield memoryview(bytes([number]) * STEP)
+            seen.append(len(begun))
+
+    use(settings, FSYNC="finish")
+    monkeypatch.setattr(filesystem, "WRITE_OUT", 2 * STEP)
+    monkeypatch.setattr(os, "posix_fadvise", begin)
+    writer = store.writer(ONE, offset, 5 * STEP)
+    writer.write(blocks_of_a_step())
+    writer.close()
+    assert seen == [0, 0, 1, 1, 2]
+    assert begun[:2] == [(0, 2 * STEP), (2 * STEP, 2 * STEP)]
+    # At the end all of it: what has arrived meanwhile need not stay in memory.
+    assert begun[2:] == [(0, 5 * STEP)]
+
+
+@pytest.mark.parametrize("fsync", ["chunk", "never"])
+def test_bytes_that_are_forced_to_disk_otherwise_or_never_are_left_alone(
+    settings, store, monkeypatch, fsync
+):
+    use(settings, FSYNC=fsync)
+    monkeypatch.setattr(os, "posix_fadvise", None)
+    assert put(store, ONE, 0, DATA).size == len(DATA)
+
+
+def test_a_system_that_cannot_begin_early_does_all_at_the_end(
+    settings, store, synced, monkeypatch
+):
+    use(settings, FSYNC="finish")
+    monkeypatch.delattr(os, "posix_fadvise")
+    monkeypatch.setattr(filesystem, "WRITE_OUT", 1000)
+    pieces = [put(store, ONE, 0, DATA[:3000]), put(store, ONE, None, DATA[3000:])]
+    assert final_bytes(store, publish(store, ONE, pieces)) == DATA
+    assert synced == ["fsync file", "fsync folder"]

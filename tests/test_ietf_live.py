@@ -12,7 +12,7 @@ from . import drafts
 from .client import Client, RawRequest
 from .live import LiveSite, SiteTemplates
 from .rest import sha256, some_bytes
-from .test_tus_live import Scene, Step, quick, raw, wait_for_offset
+from .test_tus_live import Scene, Step, expire, quick, raw, wait_for_offset
 
 DATA = some_bytes(1_000_000)
 V = "Upload-Draft-Interop-Version: 8"
@@ -43,7 +43,8 @@ def me(site: LiveSite) -> Iterator[Client]:
 
 
 # "{u}" is an upload of unknown length that has 5 bytes, "{k}" one of 10 that has 5,
-# "{f}" a complete one of 5, "{g}" a cancelled one, "{i}" one that got too much.
+# "{f}" a complete one of 5, "{g}" a cancelled one, "{i}" one that got too much,
+# "{x}" one whose time is up.
 APPEND = "Upload-Offset: 5\nUpload-Complete: ?0"
 WALK = [
     Step("discovery", f"OPTIONS {drafts.URL}", 204, wants={"Upload-Limit": "..."}),
@@ -254,6 +255,14 @@ WALK = [
     Step("what is cancelled is not there any more", f"HEAD {{g}}\n{V}", 404),
     Step("append to nothing", f"PATCH {drafts.URL}x\n{KIND}\n{APPEND}", 404, BODY),
     Step("cancellation of nothing", f"DELETE {drafts.URL}x\n{V}", 404),
+    *(
+        Step(f"{method} of what has expired", f"{method} {{x}}\n{more}", 410, body)
+        for method, more, body in (
+            ("HEAD", V, b""),
+            ("PATCH", f"{KIND}\n{APPEND}", BODY),
+            ("DELETE", V, b""),
+        )
+    ),
     Step("offset retrieval of what has grown too much", f"HEAD {{i}}\n{V}", 404),
     Step(
         "append to what has grown too much",
@@ -276,12 +285,18 @@ def scene(site: LiveSite, me: Client) -> Scene:
         drafts.append(me, url, 5, BODY)
         return url
 
+    def expired() -> str:
+        url = drafts.begin(me, BODY)
+        expire(site, url)
+        return url
+
     made = {
         "u": lambda: drafts.begin(me, BODY),
         "k": lambda: drafts.begin(me, BODY, Upload_Length=10),
         "f": lambda: drafts.path(drafts.create(me, BODY, ends=True)),
         "g": cancelled,
         "i": invalid,
+        "x": expired,
     }
     return Scene(site, made)
 
@@ -307,6 +322,20 @@ def test_the_problem_types_are_those_of_the_draft(site, scene):
     assert (found["expected-offset"], found["provided-offset"]) == (5, 4)
     found = problem(f"POST {drafts.URL}\nUpload-Complete: ?1\nUpload-Length: 6")
     assert found["type"] == f"{kinds}inconsistent-upload-length"
+
+
+def test_an_offset_that_was_told_while_an_append_hangs_is_taken(site, me):
+    url = drafts.begin(me)
+    sent = drafts.V8 | drafts.PARTIAL | drafts.complete(True) | {"Upload-Offset": "0"}
+    with me.begin("PATCH", url, len(DATA), sent) as hanging:
+        hanging.send(DATA[:100_000])
+        wait_for_offset(site, url, 100_000)
+        assert drafts.offset_of(me, url) == 100_000
+        answer = drafts.append(me, url, 100_000, DATA[100_000:], ends=True)
+        assert (answer.status, answer.headers["Upload-Complete"]) == (200, "?1")
+        hanging.send(DATA[100_000:])
+        assert hanging.answer().status in (400, 409)
+    assert sha256(me.get(url).body) == sha256(DATA)
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,8 @@ NO_OFFSET: dict[str, str | None] = {"Upload-Offset": None}
 # "{u}" is an upload of 10 bytes that has none, "{e}" one that has 5, "{d}" one of
 # deferred length, "{b}" one such that has 5, "{p}" a finished partial of 5, "{q}" an
 # unfinished one, "{s}" a stranger's, "{f}" a final, "{c}" a complete one of 5, "{z}"
-# one of none, "{x}" one whose time is up.
+# one of none, "{x}" one whose time is up, "{y}" a finished partial whose time is up,
+# "{t}" one that was deleted.
 WALK = [
     Step("HEAD tells the offset, also 0", f"HEAD {{u}}\n{V}", 200, wants=FRESH),
     Step(
@@ -137,6 +138,11 @@ WALK = [
         400,
         BODY,
     ),
+    Step(
+        "PATCH without an offset", f"PATCH {{u}}\n{V}\nContent-Type: {KIND}", 400, BODY
+    ),
+    Step("PATCH without a type", f"PATCH {{u}}\n{V}\nUpload-Offset: 0", 415, BODY),
+    Step("a method that is none", f"PUT {{u}}\n{V}", 405, wants={"Allow": "..."}),
     Step(
         "OPTIONS tells versions, extensions and limits",
         f"OPTIONS {tus.URL}\nTus-Resumable: 7",
@@ -221,6 +227,28 @@ WALK = [
         {"Upload-Offset": "5", "Location": "..."},
     ),
     Step(
+        "creation with a body of another type",
+        f"POST {tus.URL}\n{V}\nUpload-Length: 10\nContent-Type: text/plain",
+        201,
+        BODY,
+        {"Upload-Offset": "0"},
+    ),
+    Step(
+        "creation with a checksum",
+        f"POST {tus.URL}\n{V}\nUpload-Length: 5\nContent-Type: {KIND}\n"
+        f"Upload-Checksum: {SHA1}",
+        201,
+        BODY,
+        {"Upload-Offset": "5"},
+    ),
+    Step(
+        "creation with a wrong checksum",
+        f"POST {tus.URL}\n{V}\nUpload-Length: 5\nContent-Type: {KIND}\n"
+        f"Upload-Checksum: {WRONG}",
+        460,
+        BODY,
+    ),
+    Step(
         "creation with more than fits",
         f"POST {tus.URL}\n{V}\nUpload-Length: 4\nContent-Type: {KIND}",
         413,
@@ -256,6 +284,16 @@ WALK = [
         BODY,
     ),
     Step("termination", f"DELETE {{e}}\n{V}", 204),
+    Step("termination of what is complete", f"DELETE {{c}}\n{V}", 204),
+    *(
+        Step(f"{method} after termination", f"{method} {{t}}\n{V}{more}", 404)
+        for method, more in {
+            "HEAD": "",
+            "PATCH": f"\nUpload-Offset: 5\nContent-Type: {KIND}",
+            "DELETE": "",
+            "GET": "",
+        }.items()
+    ),
     Step("termination of nothing", f"DELETE {tus.URL}x\n{V}", 404),
     Step(
         "a partial says so",
@@ -423,6 +461,11 @@ WALK = [
         }.items()
     ),
     Step(
+        "concatenation of what has expired",
+        f"POST {tus.URL}\n{V}\nUpload-Concat: final;{{p}} {{y}}",
+        410,
+    ),
+    Step(
         "an overridden method in small letters",
         f"POST {{u}}\n{V}\nX-HTTP-Method-Override: patch\nUpload-Offset: 0\n"
         f"Content-Type: {KIND}",
@@ -469,11 +512,13 @@ def scene(me: Client, site: LiveSite) -> Scene:
         part = tus.create(me, 5, BODY, Upload_Concat="partial")
         return tus.path(tus.post(me, Upload_Concat=f"final;{part}"))
 
-    def expired() -> str:
-        url = tus.create(me, 10)
-        pk = url.rpartition("/")[2].replace("-", "")
-        past = "UPDATE resumable_uploads_uploadsession SET expires_at = ? WHERE id = ?"
-        site.sql(past, "2020-01-01 00:00:00", pk)
+    def expired(url: str) -> str:
+        expire(site, url)
+        return url
+
+    def deleted() -> str:
+        url = tus.create(me, 10, BODY)
+        assert tus.delete(me, url).status == 204
         return url
 
     def foreign() -> str:
@@ -492,8 +537,10 @@ def scene(me: Client, site: LiveSite) -> Scene:
         "s": foreign,
         "f": final,
         "c": lambda: tus.create(me, 5, BODY),
+        "t": deleted,
         "z": lambda: tus.create(me, 0),
-        "x": expired,
+        "x": lambda: expired(tus.create(me, 10)),
+        "y": lambda: expired(tus.create(me, 5, BODY, Upload_Concat="partial")),
     }
     return Scene(site, made)
 
@@ -597,6 +644,13 @@ def value(site: LiveSite, url: str, column: str) -> Any:
     pk = url.rpartition("/")[2].replace("-", "")
     query = f"SELECT {column} FROM resumable_uploads_uploadsession WHERE id = ?"
     return site.sql(query, pk)[0][0]
+
+
+def expire(site: LiveSite, url: str) -> None:
+    """Have the time of an upload be up."""
+    pk = url.rpartition("/")[2].replace("-", "")
+    past = "UPDATE resumable_uploads_uploadsession SET expires_at = ? WHERE id = ?"
+    site.sql(past, "2020-01-01 00:00:00", pk)
 
 
 FRAMED = tus.V1 | tus.OFFSETS | {"Upload-Offset": "0", "Transfer-Encoding": "chunked"}
@@ -710,6 +764,31 @@ def test_eight_patches_at_once_have_one_winner(site, me):
     # Who was overtaken, and who came too late.
     assert set(statuses) <= {204, 400, 409}
     assert me.get(url).body in bodies
+
+
+def test_a_patch_that_runs_outlives_the_time_of_its_upload(site, me):
+    url = tus.create(me, len(DATA))
+    with begin(me, url) as running:
+        running.send(DATA[:100_000])
+        wait_for_offset(site, url, 100_000)
+        expire(site, url)
+        running.send(DATA[100_000:])
+        assert running.answer().status == 204
+    assert sha256(me.get(url).body) == sha256(DATA)
+
+
+def test_after_its_time_an_upload_is_gone_and_can_begin_anew(site, me):
+    url = tus.create(me, len(DATA), DATA[:100_000])
+    expire(site, url)
+    answers = [tus.head(me, url), tus.patch(me, url, 100_000, DATA[100_000:])]
+    answers += [tus.delete(me, url), tus.head(me, url)]
+    assert [answer.status for answer in answers] == [410, 410, 410, 410]
+    assert answers[1].body.startswith(b"ERR_UPLOAD_EXPIRED")
+    assert "Upload-Offset" not in answers[0].headers
+    folders = site.data_dir.glob(f"media-staging/**/{url.rpartition('/')[2]}")
+    processes.wait_for(lambda: not list(folders), 10, "nothing is left")
+    again = tus.create(me, len(DATA), DATA)
+    assert sha256(me.get(again).body) == sha256(DATA)
 
 
 # Ends

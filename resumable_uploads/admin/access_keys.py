@@ -8,20 +8,24 @@ from django import forms
 from django.contrib import admin, messages
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from .. import credentials
 from ..conf import setting
 from ..models import AccessKey, Revocation
+from .looks import BlankIsAllFilter, LabelledDateTime, StyledAdmin
 
 
 class AccessKeyForm(forms.ModelForm):
     """What a key is for; its id and its secret are made, not chosen."""
 
-    bucket = forms.ChoiceField(label=gettext_lazy("bucket"), choices=(), required=False)
+    bucket = forms.ChoiceField(
+        label=capfirst(gettext_lazy("bucket")), choices=(), required=False
+    )
     actions = forms.MultipleChoiceField(
-        label=gettext_lazy("actions"),
+        label=capfirst(gettext_lazy("actions")),
         choices=[(action, action) for action in credentials.ACTIONS],
         initial=credentials.ACTIONS,
         widget=forms.CheckboxSelectMultiple,
@@ -38,6 +42,7 @@ class AccessKeyForm(forms.ModelForm):
             "is_active",
             "expires_at",
         )
+        widgets = {"expires_at": LabelledDateTime}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -52,12 +57,12 @@ class AccessKeyForm(forms.ModelForm):
 
 
 @admin.register(AccessKey)
-class AccessKeyAdmin(admin.ModelAdmin):
+class AccessKeyAdmin(StyledAdmin):
     """Access keys. The secret is shown once, when the key is made."""
 
     form = AccessKeyForm
     list_display = ("access_key_id", "user", "name", "bucket", "is_active", "used_at")
-    list_filter = ("is_active", "bucket")
+    list_filter = ("is_active", ("bucket", BlankIsAllFilter))
     list_select_related = ("user",)
     search_fields = ("access_key_id", "name", "user__username")
     readonly_fields = ("access_key_id", "created_at", "used_at")
@@ -88,7 +93,7 @@ def _told_once(key: AccessKey) -> str:
 
 
 @admin.register(Revocation)
-class RevocationAdmin(admin.ModelAdmin):
+class RevocationAdmin(StyledAdmin):
     """Temporary credentials that were taken back, all of an owner at once."""
 
     fields = ("owner",)

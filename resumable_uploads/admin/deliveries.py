@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from .. import runner, webhooks
 from ..models import WebhookDelivery
+from .looks import StyledAdmin
 from .performing import AT_ONCE
 
 
@@ -39,7 +40,7 @@ def send_again(
 
 
 @admin.register(WebhookDelivery)
-class WebhookDeliveryAdmin(admin.ModelAdmin):
+class WebhookDeliveryAdmin(StyledAdmin):
     """Deliveries, to be looked at and sent again, never edited."""
 
     actions = (send_again,)

@@ -35,6 +35,7 @@ from .deletion import DeletionAdmin
 from .figures import bytes_per_second, owner_in_words, percentage
 from .history import events
 from .listing import CappedPaginator, PolicyFilter, ProtocolFilter, UploadList, search
+from .looks import StyledAdmin
 from .performing import DeedsAdmin
 from .throughput import Throughput
 
@@ -42,7 +43,7 @@ TEMPLATES = "admin/resumable_uploads/uploadsession"
 
 
 @admin.register(UploadSession)
-class UploadSessionAdmin(DeedsAdmin, DeletionAdmin):
+class UploadSessionAdmin(DeedsAdmin, DeletionAdmin, StyledAdmin):
     """The list of uploads, one upload, and what can be done to them."""
 
     list_display = (
@@ -115,9 +116,6 @@ class UploadSessionAdmin(DeedsAdmin, DeletionAdmin):
             },
         ),
     )
-
-    class Media:
-        css = {"all": ("resumable_uploads/admin.css",)}
 
     # Who may do what
 

@@ -35,6 +35,8 @@ SMALL = 64 * 1024
 DATA = "data"
 # Where there are no hard links: says to which path the file has been moved.
 MOVED = "moved"
+# Bytes after which what has come is sent on its way to disk.
+WRITE_OUT = 2 * 1024 * 1024
 # Seconds between attempts to lock a file that is to be finished.
 LOCK_WAITS = (0.005, 0.02, 0.05, 0.1)
 OPEN_TRIES = 10
@@ -122,23 +124,20 @@ class FilesystemWriter(Writer):
         if not self.in_place:
             return self._spill(blocks)
         start = self._began = self.position
-        file = getattr(blocks, "file", None)
-        if file is None:
-            self.position = write_blocks(self._fd, blocks, start)
-        else:
-            size = sum(len(block) for block in blocks)
-            self.position = copy_file(file, self._fd, size, start)
-        self._keep(self._fd, start, self.position - start)
+        try:
+            self._write_in_place(blocks)
+            self._keep(self._fd, start, self.position - start)
+        except BaseException:
+            self._give_back(start)
+            raise
         return Place(self._key(DATA), start)
 
     def discard(self, place: Place) -> None:
         if place.key != self._key(DATA):
             super().discard(place)
         elif place.start == self._began:
-            # Nobody counts these bytes, so they must not take space either. Bytes of
-            # others stay: what lies there by now may count again.
-            punch_hole(self._fd, place.start, self.position - place.start)
-            self.position = place.start
+            # Bytes of others stay: what lies there by now may count again.
+            self._give_back(place.start)
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -148,11 +147,34 @@ class FilesystemWriter(Writer):
     def _key(self, name: str) -> str:
         return f"{self.store.folder(self.upload_id)}/{name}"
 
+    def _write_in_place(self, blocks: Iterable[memoryview]) -> None:
+        """Write at the position, which is then where the bytes end that were tried."""
+        start = self.position
+        file = getattr(blocks, "file", None)
+        if file is None:
+            write_blocks(
+                self._fd, going_out(self._fd, self._noted(blocks), start), start
+            )
+            return
+        size = sum(len(block) for block in blocks)
+        self.position += size
+        copy_file(file, self._fd, size, start)
+
+    def _noted(self, blocks: Iterable[memoryview]) -> Iterator[memoryview]:
+        for block in blocks:
+            self.position += len(block)
+            yield block
+
+    def _give_back(self, start: int) -> None:
+        """Have bytes that nobody counts take no space, least of all on a full disk."""
+        punch_hole(self._fd, start, self.position - start)
+        self.position = start
+
     def _spill(self, blocks: Iterable[memoryview]) -> Place:
         name = f"{uuid.uuid4().hex}.chunk"
         fd = open_file(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
-            self._keep(fd, 0, write_blocks(fd, blocks, 0))
+            self._keep(fd, 0, write_blocks(fd, going_out(fd, blocks, 0), 0))
         except BaseException:
             (self.path / name).unlink(missing_ok=True)
             raise
@@ -167,10 +189,8 @@ class FilesystemWriter(Writer):
             # A file that no folder knows after a power failure is lost as well.
             for folder in (self.path, self.path.parent, self.store.path("")):
                 sync_folder(folder)
-        elif setting("FSYNC") == "finish" and hasattr(os, "posix_fadvise"):
-            # Linux begins to write dirty pages back when told that they are not
-            # needed. What is left for the fsync at the end does not grow with the file.
-            os.posix_fadvise(fd, start, size, os.POSIX_FADV_DONTNEED)
+        else:
+            begin_write_out(fd, start, size)
 
 
 class FilesystemWhole(Whole):
@@ -292,37 +312,37 @@ class FilesystemStore(Store):
 
         The data file is only used when nobody can be writing to it any more.
         """
-        path = self.path(self.folder(upload_id)) / DATA
-        fd = open_file(path, os.O_RDWR | os.O_CREAT)
-        if self._is_moved(path, pieces) or not lock_soon(fd):
+        key = f"{self.folder(upload_id)}/{DATA}"
+        fd = open_file(self.path(key), os.O_RDWR | os.O_CREAT)
+        if self._is_moved(key, pieces) or not lock_soon(fd):
             os.close(fd)
-            path = path.with_name(f"{uuid.uuid4().hex}.whole")
-            fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        whole = FilesystemWhole(self, upload_id, path, fd)
+            key = f"{self.folder(upload_id)}/{uuid.uuid4().hex}.whole"
+            fd = open_file(self.path(key), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        whole = FilesystemWhole(self, upload_id, self.path(key), fd)
         try:
-            self._fill(fd, path, pieces)
+            self._fill(fd, key, pieces)
         except BaseException:
             whole.close()
             raise
         return whole
 
-    def _is_moved(self, path: Path, pieces: Sequence[Piece]) -> bool:
+    def _is_moved(self, key: str, pieces: Sequence[Piece]) -> bool:
         """Tell whether a piece lies in a file, but not where it belongs.
 
         To bring it there could overwrite the next one.
         """
         position = 0
         for piece in pieces:
-            if self.path(piece.place.key) == path and piece.place.start != position:
+            if piece.place.key == key and piece.place.start != position:
                 return True
             position += piece.size
         return False
 
-    def _fill(self, fd: int, path: Path, pieces: Sequence[Piece]) -> None:
+    def _fill(self, fd: int, key: str, pieces: Sequence[Piece]) -> None:
         position = 0
         for piece in pieces:
             place = piece.place
-            if self.path(place.key) != path or place.start != position:
+            if place.key != key or place.start != position:
                 self._copy(piece, fd, position)
             position += piece.size
         if os.fstat(fd).st_size < position:
@@ -419,6 +439,32 @@ def write_blocks(fd: int, blocks: Iterable[memoryview], position: int) -> int:
             written = os.pwrite(fd, block, position)
             block, position = block[written:], position + written
     return position
+
+
+def going_out(
+    fd: int, blocks: Iterable[memoryview], position: int
+) -> Iterator[memoryview]:
+    """Pass on blocks that are written one by one, and begin to have them on disk.
+
+    What is left for the end, and for the fsync then, does not grow with the chunk.
+    """
+    begun = position
+    for block in blocks:
+        if position - begun >= WRITE_OUT:
+            begin_write_out(fd, begun, position - begun)
+            begun = position
+        position += len(block)
+        yield block
+
+
+def begin_write_out(fd: int, start: int, size: int) -> None:
+    """Start a range on its way to disk, where the system can; never wait for it.
+
+    No error is noticed here: the fsync at the end has to be the first to hear of one.
+    """
+    if setting("FSYNC") == "finish" and hasattr(os, "posix_fadvise"):
+        # Linux begins to write dirty pages back when told that they are not needed.
+        os.posix_fadvise(fd, start, size, os.POSIX_FADV_DONTNEED)
 
 
 def punch_hole(fd: int, start: int, size: int) -> None:
