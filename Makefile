@@ -21,7 +21,7 @@ export DATA_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help run worker beat test check lint audit format types migrations js sqlite \
-	postgres faults fault-points browser clients npm node messages bench bench-peers clean
+	postgres faults load fault-points browser clients npm node messages bench bench-peers clean
 
 help:
 	@echo "make run      serve the demo on http://127.0.0.1:$(PORT)/ (PORT=, DATA_DIR=)"
@@ -29,6 +29,7 @@ help:
 	@echo "make beat     Celery's clock for it; needs REDIS_URL"
 	@echo "make test     lint, types, and all tests on SQLite and PostgreSQL"
 	@echo "make faults   uploads while everything fails (SECONDS=, SEED=, DATABASE=)"
+	@echo "make load     many clients at once (SECONDS=, CLIENTS=, IDLE=, SEED=, DATABASE=)"
 	@echo "make fault-points  each step of each verb broken off (DATABASE=)"
 	@echo "make bench    what uploads cost, beside yardsticks (QUICK=1, BENCH='--item ...')"
 	@echo "make bench-peers  install servers of others for it"
@@ -136,6 +137,12 @@ faults: $(VENV)/.test
 		DATABASE=sqlite $(BIN)/python -m pytest -s tests/faults/test_storm.py \
 		-o faulthandler_timeout=0 \
 		-k on_$(DATABASE)
+
+# Clients of all protocols on the site as it is in production; 500 clients are many.
+load: $(VENV)/.test
+	LOAD_SECONDS=$(SECONDS) LOAD_SEED=$(SEED) LOAD_CLIENTS=$(MANY) LOAD_IDLE=$(IDLE) \
+		LOAD_SILENT=$(SILENT) LOAD_DATABASE=$(DATABASE) DATABASE=sqlite \
+		$(BIN)/python -m pytest -s tests/faults/test_load.py -o faulthandler_timeout=0
 
 # Every step on every ground, and a thousand sequences that are new each time.
 fault-points: $(VENV)/.test

@@ -11,8 +11,8 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -343,7 +343,7 @@ class Engine(RuleBasedStateMachine):
         stack = ExitStack()
         if step:
             stack.callback(connection.close)
-            stack.enter_context(suppress(Died))
+            stack.enter_context(buried())
             stack.enter_context(Steps(step, _die, self._when).watched())
         return stack
 
@@ -452,6 +452,22 @@ class Engine(RuleBasedStateMachine):
 
 def _die(name: str) -> None:
     raise Died(name)
+
+
+@contextmanager
+def buried() -> Iterator[None]:
+    """Go on after a death, also where something else was raised on its way out.
+
+    Of a transaction of PostgreSQL, for one, that neither was committed nor rolled back.
+    """
+    try:
+        yield
+    except BaseException as error:
+        seen: BaseException | None = error
+        while seen is not None and not isinstance(seen, Died):
+            seen = seen.__context__
+        if seen is None:
+            raise
 
 
 def everything(parts: Any) -> Any:
