@@ -129,7 +129,9 @@ postgres: $(VENV)/.test
 
 SECONDS ?= 300
 SEED ?= 1
-CLIENTS ?= 6
+CLIENTS ?= $(if $(filter load,$(MAKECMDGOALS)),500,6)
+IDLE ?= 10000
+SILENT ?= 1000
 DATABASE ?= sqlite
 
 faults: $(VENV)/.test
@@ -140,7 +142,7 @@ faults: $(VENV)/.test
 
 # Clients of all protocols on the site as it is in production; 500 clients are many.
 load: $(VENV)/.test
-	LOAD_SECONDS=$(SECONDS) LOAD_SEED=$(SEED) LOAD_CLIENTS=$(MANY) LOAD_IDLE=$(IDLE) \
+	LOAD_SECONDS=$(SECONDS) LOAD_SEED=$(SEED) LOAD_CLIENTS=$(CLIENTS) LOAD_IDLE=$(IDLE) \
 		LOAD_SILENT=$(SILENT) LOAD_DATABASE=$(DATABASE) DATABASE=sqlite \
 		$(BIN)/python -m pytest -s tests/faults/test_load.py -o faulthandler_timeout=0
 
@@ -168,13 +170,13 @@ browser:
 # The clients of others, which the demo shows and the tests drive, come from npm; what
 # only the tests need as well.
 SHOWN := node_modules/.package-lock.json
-CLIENTS := node_modules/.with-those-for-tests
+OTHERS := node_modules/.with-those-for-tests
 TSC := node_modules/.bin/tsc
 
 clients: npm
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(CLIENTS); fi
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(OTHERS); fi
 
-$(CLIENTS): package.json package-lock.json
+$(OTHERS): package.json package-lock.json
 	@echo "Installing the clients of others ..."
 	@npm ci --no-audit --no-fund --silent || $(NO_PACKAGES)
 	@touch $@
