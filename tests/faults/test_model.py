@@ -486,6 +486,15 @@ def recorded(upload: Upload, row: UploadSession) -> dict[int, bytes]:
     return found
 
 
+def recorded_bytes(row: UploadSession) -> bytes:
+    """Return what is recorded of an upload, one piece after another."""
+    store, found = store_for(row.storage), b""
+    for chunk in Chunk.objects.filter(upload=row).order_by("number"):
+        with store.open(Place(chunk.key, chunk.start)) as stream:
+            found += stream.read(chunk.size)
+    return found
+
+
 def is_more(upload: Upload, before: dict[int, bytes], now: dict[int, bytes]) -> bool:
     """Tell whether nothing but bytes of the file has come to what there was."""
     if upload.kind == "parts" or not before.keys() <= now.keys():
