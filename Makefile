@@ -21,7 +21,7 @@ export DATA_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help run worker beat test check lint audit format types migrations js sqlite \
-	postgres faults fault-points browser clients npm node messages bench bench-peers clean
+	postgres faults load fault-points browser clients npm node messages bench bench-peers clean
 
 help:
 	@echo "make run      serve the demo on http://127.0.0.1:$(PORT)/ (PORT=, DATA_DIR=)"
@@ -29,6 +29,7 @@ help:
 	@echo "make beat     Celery's clock for it; needs REDIS_URL"
 	@echo "make test     lint, types, and all tests on SQLite and PostgreSQL"
 	@echo "make faults   uploads while everything fails (SECONDS=, SEED=, DATABASE=)"
+	@echo "make load     many clients at once (SECONDS=, CLIENTS=, IDLE=, SEED=, DATABASE=)"
 	@echo "make fault-points  each step of each verb broken off (DATABASE=)"
 	@echo "make bench    what uploads cost, beside yardsticks (QUICK=1, BENCH='--item ...')"
 	@echo "make bench-peers  install servers of others for it"
@@ -128,7 +129,9 @@ postgres: $(VENV)/.test
 
 SECONDS ?= 300
 SEED ?= 1
-CLIENTS ?= 6
+CLIENTS ?= $(if $(filter load,$(MAKECMDGOALS)),500,6)
+IDLE ?= 10000
+SILENT ?= 1000
 DATABASE ?= sqlite
 
 faults: $(VENV)/.test
@@ -137,10 +140,17 @@ faults: $(VENV)/.test
 		-o faulthandler_timeout=0 \
 		-k on_$(DATABASE)
 
+# Clients of all protocols on the site as it is in production; 500 clients are many.
+load: $(VENV)/.test
+	LOAD_SECONDS=$(SECONDS) LOAD_SEED=$(SEED) LOAD_CLIENTS=$(CLIENTS) LOAD_IDLE=$(IDLE) \
+		LOAD_SILENT=$(SILENT) LOAD_DATABASE=$(DATABASE) DATABASE=sqlite \
+		$(BIN)/python -m pytest -s tests/faults/test_load.py -o faulthandler_timeout=0
+
 # Every step on every ground, and a thousand sequences that are new each time.
 fault-points: $(VENV)/.test
 	FAULTS_THOROUGH=1 MODEL_EXAMPLES=1000 DATABASE=$(DATABASE) \
-		$(PYTEST) tests/faults --ignore tests/faults/test_storm.py
+		$(PYTEST) tests/faults --ignore tests/faults/test_storm.py \
+		--ignore tests/faults/test_load.py
 
 # --- Benchmarks: by hand, on a quiet machine ----------------------------------------
 
@@ -161,13 +171,13 @@ browser:
 # The clients of others, which the demo shows and the tests drive, come from npm; what
 # only the tests need as well.
 SHOWN := node_modules/.package-lock.json
-CLIENTS := node_modules/.with-those-for-tests
+OTHERS := node_modules/.with-those-for-tests
 TSC := node_modules/.bin/tsc
 
 clients: npm
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(CLIENTS); fi
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(OTHERS); fi
 
-$(CLIENTS): package.json package-lock.json
+$(OTHERS): package.json package-lock.json
 	@echo "Installing the clients of others ..."
 	@npm ci --no-audit --no-fund --silent || $(NO_PACKAGES)
 	@touch $@

@@ -8,6 +8,8 @@ import os
 
 from django.core.asgi import get_asgi_application
 
+from .content_type import refuse_unreadable_async
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
-application = get_asgi_application()
+application = refuse_unreadable_async(get_asgi_application())

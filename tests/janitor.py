@@ -1,7 +1,7 @@
 """Clears up behind a test run: ``python -m tests.janitor FOLDER PID``.
 
 Waits until the process PID is gone, kills the groups of processes listed in
-FOLDER/processes, and removes FOLDER.
+FOLDER/processes, takes away the disks mounted on FOLDER/disk-*, and removes FOLDER.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -28,6 +29,8 @@ def main(folder: Path, pid: int) -> None:
         for record in (folder / "processes").iterdir():
             kill_group(int(record.name), float(record.read_text() or 0))
         time.sleep(0.3)
+    for disk in folder.glob("disk-*"):
+        subprocess.run(["umount", "--lazy", disk], stderr=subprocess.DEVNULL)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -26,22 +26,23 @@ POSTGRES_USER = "nobody" if os.geteuid() == 0 else None
 class PostgreSQL:
     """One server for the whole test run; databases are made and dropped in it."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, connections: int = 200) -> None:
         self.folder = folder
         self.port = port
+        self.connections = connections
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
-    def alone(cls) -> PostgreSQL:
+    def alone(cls, connections: int = 200) -> PostgreSQL:
         """Return a server for one test, which may ``kill`` and ``start`` it."""
         port = processes.free_port()
         # Another user has to get there, which folders of pytest do not allow.
         folder = processes.run_dir() / f"postgres-{port}"
         _initialise_postgres(folder)
-        return cls(folder, port).start()
+        return cls(folder, port, connections).start()
 
     def start(self) -> PostgreSQL:
-        self._process = _serve_postgres(self.folder, self.port)
+        self._process = _serve_postgres(self.folder, self.port, self.connections)
         processes.wait_for(lambda: _answers(self), 30, "PostgreSQL is up")
         return self
 
@@ -104,12 +105,15 @@ def _initialise_postgres(folder: Path) -> None:
     _run([*initialise, *locale, "--no-sync", "-D", folder / "data"])
 
 
-def _serve_postgres(folder: Path, port: int) -> subprocess.Popen[bytes]:
+def _serve_postgres(
+    folder: Path, port: int, connections: int
+) -> subprocess.Popen[bytes]:
     # Nothing of it has to survive the machine.
     quick = [f"-c{option}=off" for option in ("fsync", "full_page_writes")]
     server = [_postgres_binaries() / "postgres", "-D", folder / "data", "-k", folder]
     return processes.start(
-        [*server, *quick, "-h", "127.0.0.1", "-p", str(port), "-cmax_connections=200"],
+        [*server, *quick, "-h", "127.0.0.1", "-p", str(port)]
+        + [f"-cmax_connections={connections}"],
         log=folder.with_suffix(".log"),
         user=POSTGRES_USER,
     )

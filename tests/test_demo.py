@@ -150,6 +150,8 @@ def test_other_servers_serve_it_too(make_live_site, make_client, server):
     assert client.patch(url, 0, content).status == 200
     assert client.get(f"{url}file/").body == content
     assert client.get("/static/admin/css/base.css").status == 200
+    unreadable = {"Content-Type": "a/b; charset=hex"}
+    assert client.request("GET", "/?a=%41", headers=unreadable).status == 400
 
 
 # --- The policy of its pages --------------------------------------------------------

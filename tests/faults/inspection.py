@@ -43,10 +43,16 @@ class Stretch:
 
 
 class Books:
-    """What a site has in its database and its folders."""
+    """What a site has in its database and its folders.
 
-    def __init__(self, folder: Path, database_url: str = "") -> None:
+    ``files`` is where its media are, if not in its folder.
+    """
+
+    def __init__(
+        self, folder: Path, database_url: str = "", files: Path | None = None
+    ) -> None:
         self.folder = folder
+        self.files = files or folder
         self.database_url = database_url
 
     def ask(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -93,7 +99,7 @@ class Books:
         return upload_id if self.database_url else upload_id.replace("-", "")
 
     def bytes_at(self, stretch: Stretch) -> bytes:
-        with (self.folder / "media-staging" / stretch.key).open("rb") as file:
+        with (self.files / "media-staging" / stretch.key).open("rb") as file:
             file.seek(stretch.start)
             return file.read(stretch.size)
 
@@ -145,13 +151,13 @@ class Books:
         for row in self.rows():
             if row.state != "complete":
                 continue
-            path = self.folder / "media" / row.file
+            path = self.files / "media" / row.file
             paths[path] += 1
             if not path.exists():
                 yield f"{row.id} {row.filename}: its file is gone"
             elif sha256(path) != expected[row.filename]:
                 yield f"{row.id} {row.filename}: its file has other bytes"
-        for path in _files(self.folder / "media"):
+        for path in _files(self.files / "media"):
             if paths[path] != 1:
                 yield f"{path} belongs to {paths[path]} uploads"
 
@@ -163,7 +169,7 @@ class Books:
                 yield f"{row.id} {row.filename} is stuck: {row.state}"
             elif row.state in ENDED and (not row.settled or row.lease):
                 yield f"{row.id} {row.filename} is not settled"
-        for path in _files(self.folder / "media-staging"):
+        for path in _files(self.files / "media-staging"):
             owner = rows.get(path.parent.name)
             if owner is None or owner.state in ENDED:
                 yield f"{path} belongs to {owner.state if owner else 'nobody'}"
@@ -186,15 +192,16 @@ class Books:
         return Counter(path.read_text().splitlines() if path.exists() else [])
 
 
-def open_files(pid: int, folder: Path) -> list[str]:
-    """Return which files of a folder a process has open."""
+def open_files(pid: int, *folders: Path) -> list[str]:
+    """Return which uploads, below these folders, a process has open."""
+    kept = tuple(f"{folder}/{name}" for folder in folders for name in ("media", "tmp"))
     found = []
     for link in Path(f"/proc/{pid}/fd").iterdir():
         try:
             target = str(link.readlink())
         except OSError:
             continue
-        if target.startswith((f"{folder}/media", f"{folder}/tmp")):
+        if target.startswith(kept):
             found.append(target)
     return found
 

@@ -85,7 +85,13 @@ class Steps:
             is_it = self.taken == self._at
             if is_it and self._when == "before":
                 self._strike(name, args)
-            result = function(*args, **kwargs)
+            try:
+                result = function(*args, **kwargs)
+            except Exception:
+                if is_it:
+                    # Such as a folder that is there: it has failed by itself.
+                    self.struck = f"{name} {str(args[1:2])[:60]}"
+                raise
             if is_it and self._when == "after":
                 self._strike(name, args)
             return result

@@ -48,6 +48,7 @@ from tests.test_tus_contracts import (
     TusDriver,
 )
 
+from .disk import Disk, folder_of, small_disk
 from .inspection import Books, open_files
 
 DRIVERS: dict[str, Driver] = {
@@ -127,10 +128,16 @@ class Entry:
     # Has it been told that all is there?
     is_done: bool = False
     is_ended: bool = False
+    # SHA-256, where the bytes themselves are not kept.
+    sum: str = ""
 
 
 class Storm:
     """One site, its clients, and what is done to them."""
+
+    # The site's environment, and how many connections its database allows.
+    env = {"WEB_WORKERS": "3", "WEB_THREADS": "16"}
+    connections = 200
 
     def __init__(
         self, folder: Path, seed: str, database: str, with_celery: bool
@@ -146,21 +153,32 @@ class Storm:
         self.under_way: dict[int, str] = {}
         self.wrong: list[str] = []
         (folder / "tmp").mkdir()
-        env = {"WEB_WORKERS": "3", "WEB_THREADS": "16", "TMPDIR": str(folder / "tmp")}
+        env = self.env | {"TMPDIR": str(folder / "tmp")}
         self.postgres = self.valkey = self.worker = self.beat = None
         url = ""
         if database == "postgres":
-            self.postgres = PostgreSQL.alone()
+            self.postgres = PostgreSQL.alone(self.connections)
             url = self.postgres.create("site")
         if with_celery:
             self.valkey = Valkey(folder.with_name(f"{folder.name}-valkey")).start()
             env["CELERY_BROKER_URL"] = self.valkey.url
-        self.site = LiveSite(
-            folder, database_url=url, uploads=UPLOADS, settings=SETTINGS, env=env
-        )
-        self.books = Books(folder, url)
+        self.disk = self.own_disk()
+        files = folder_of(self.disk, folder)
+        self.site = self.made(folder, url, env)
+        self.books = Books(folder, url, files)
         if url:
             self.site.manage("migrate", "--verbosity", 0)
+
+    def made(self, folder: Path, url: str, env: dict[str, str]) -> LiveSite:
+        """Return the site: one that hurries, where calls fail and clocks lie."""
+        about = SETTINGS | {"MEDIA_ROOT": str(folder_of(self.disk, folder) / "media")}
+        return LiveSite(
+            folder, database_url=url, uploads=UPLOADS, settings=about, env=env
+        )
+
+    def own_disk(self) -> Disk | None:
+        """Return a disk for uploads alone, where that is allowed."""
+        return small_disk()
 
     def start(self) -> None:
         self.site.start()
@@ -174,6 +192,8 @@ class Storm:
                 service.kill()
         if self.valkey:
             self.valkey.stop()
+        if self.disk:
+            self.disk.remove()
 
     def run(self, seconds: float, clients: int) -> None:
         """Let the storm rage for so long, then have everything brought to its end."""
@@ -220,6 +240,8 @@ class Storm:
         if self.valkey:
             blows.append(("Valkey killed", self._kill_valkey))
             blows.append(("Celery killed", self._kill_celery))
+        if self.disk:
+            blows += [("disk really full", self._fill_disk)] * 2
         name, blow = self.random.choice(blows)
         with self.lock:
             for protocol in self.under_way.values():
@@ -269,6 +291,15 @@ class Storm:
         self._plan(fail=calls, errno=code)
         time.sleep(self.random.uniform(0.3, 1.5))
         self._plan()
+
+    def _fill_disk(self) -> None:
+        """Have the disk full to its last bytes, and free, and full again."""
+        assert self.disk
+        for _ in range(self.random.randint(1, 3)):
+            self.disk.fill(self.random.choice([0, 0, 20_000, 300_000]))
+            time.sleep(self.random.uniform(0.2, 1))
+            self.disk.empty()
+            time.sleep(self.random.uniform(0, 0.3))
 
     def _plan(self, **plan: Any) -> None:
         draft = self.folder / "faults.draft"
@@ -333,7 +364,7 @@ class Storm:
         for worker in psutil.Process(self.site.process.pid).children():
             self.wrong += [
                 f"{worker.pid} has {path} open"
-                for path in open_files(worker.pid, self.folder)
+                for path in open_files(worker.pid, self.folder, self.books.files)
             ]
         return self.wrong
 
@@ -356,10 +387,15 @@ class Storm:
 class Sending:
     """One file on its way up."""
 
-    def __init__(self, storm: Storm, rng: random.Random, entry: Entry) -> None:
+    # How pieces are sent: "" as they should be.
+    ways = ("", "", "", "fin", "rst", "stall", "at once")
+
+    def __init__(
+        self, storm: Storm, rng: random.Random, entry: Entry, me: Sender | None = None
+    ) -> None:
         self.storm, self.rng, self.entry = storm, rng, entry
         self.driver = DRIVERS[entry.protocol]
-        self.me = Sender(storm.site.url)
+        self.me = me or Sender(storm.site.url)
         known = not isinstance(self.driver, AppendingDriver) or rng.random() < 0.7
         size = len(entry.data) if known else None
         self.file = File(entry.data, entry.name, size, key=entry.name)
@@ -390,7 +426,7 @@ class Sending:
         return numbers
 
     def _send(self, number: int) -> None:
-        how = self.rng.choice(["", "", "", "fin", "rst", "stall", "at once"])
+        how = self.rng.choice(self.ways)
         if number == 0 and "Fine" in self.entry.protocol:
             # To send the first one again is to begin anew.
             self.until_done("send", lambda: self._acked(number))

@@ -11,8 +11,8 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -343,7 +343,7 @@ class Engine(RuleBasedStateMachine):
         stack = ExitStack()
         if step:
             stack.callback(connection.close)
-            stack.enter_context(suppress(Died))
+            stack.enter_context(buried())
             stack.enter_context(Steps(step, _die, self._when).watched())
         return stack
 
@@ -454,6 +454,22 @@ def _die(name: str) -> None:
     raise Died(name)
 
 
+@contextmanager
+def buried() -> Iterator[None]:
+    """Go on after a death, also where something else was raised on its way out.
+
+    Of a transaction of PostgreSQL, for one, that neither was committed nor rolled back.
+    """
+    try:
+        yield
+    except BaseException as error:
+        seen: BaseException | None = error
+        while seen is not None and not isinstance(seen, Died):
+            seen = seen.__context__
+        if seen is None:
+            raise
+
+
 def everything(parts: Any) -> Any:
     return parts, {}
 
@@ -467,6 +483,15 @@ def recorded(upload: Upload, row: UploadSession) -> dict[int, bytes]:
         assert len(data) == chunk.size
         number = chunk.number if row.addressed_by == "number" else 0
         found[number] = found.get(number, b"") + data
+    return found
+
+
+def recorded_bytes(row: UploadSession) -> bytes:
+    """Return what is recorded of an upload, one piece after another."""
+    store, found = store_for(row.storage), b""
+    for chunk in Chunk.objects.filter(upload=row).order_by("number"):
+        with store.open(Place(chunk.key, chunk.start)) as stream:
+            found += stream.read(chunk.size)
     return found
 
 
