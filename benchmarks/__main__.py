@@ -111,7 +111,7 @@ def measured(
     )
     for item, _, server in turns:
         for client in server.speaks:
-            if not item.fits(client):
+            if not item.fits(server, client):
                 continue
             title = f"{item.name} · {server.name} · {client.name}"
             try:

@@ -22,7 +22,15 @@ from django.utils import timezone
 
 from . import assembly, engine, errors, runner, webhooks
 from .conf import setting
-from .models import END_STATES, GONE_STATES, Chunk, OwnerLock, State, UploadSession
+from .models import (
+    END_STATES,
+    GONE_STATES,
+    Chunk,
+    Holding,
+    OwnerLock,
+    State,
+    UploadSession,
+)
 from .policies import get_policy
 from .stores import Store, store_for
 
@@ -32,6 +40,8 @@ log = logging.getLogger(__name__)
 ORPHANS_ARE_OLDER_THAN = timedelta(hours=1)
 RESEND_AT_MOST = 1000
 OWNERS_KEPT_FOR = timedelta(days=1)
+# What was changed past the engine, or while there was no quota, counts after that.
+HOLDINGS_KEPT_FOR = timedelta(hours=1)
 
 
 @dataclass
@@ -158,8 +168,14 @@ def housekeep() -> Purged:
 
 
 def _forget_owners() -> None:
-    """Drop the locks of owners who have not opened an upload for long."""
-    OwnerLock.objects.filter(taken_at__lt=timezone.now() - OWNERS_KEPT_FOR).delete()
+    """Drop what is known of owners for long: who comes back is counted anew."""
+    now, size = timezone.now(), setting("PURGE_BATCH_SIZE")
+    for rows in (
+        OwnerLock.objects.filter(taken_at__lt=now - OWNERS_KEPT_FOR),
+        Holding.objects.filter(counted_at__lt=now - HOLDINGS_KEPT_FOR),
+    ):
+        while batch := list(rows.values_list("pk", flat=True)[:size]):
+            rows.filter(pk__in=batch).delete()
 
 
 # Orphans

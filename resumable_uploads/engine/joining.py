@@ -16,7 +16,7 @@ from ..models import AddressedBy, Chunk, State, UploadSession
 from ..owners import Owner
 from ..policies import UploadPolicy
 from .opening import NewUpload, ask, check_new, new_row, note_opened
-from .quotas import check_quota
+from .quotas import check_quota, hold
 from .rows import ENDED, receiving, refreshed
 
 # Whose answer was lost asks for the whole again, and needs the parts for it; longer
@@ -50,6 +50,7 @@ def concatenate(
         _hold_parts(owner, {part.pk: part for part in parts})
         # The parts count already; they and the whole do not live together for long.
         check_quota(upload, policy, owner, 0)
+        hold(policy, owner, new.length or 0)
         upload.addressed_by = AddressedBy.OFFSET
         upload.save(force_insert=True)
         chunks = list(_lent_chunks(upload, parts))
