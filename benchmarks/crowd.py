@@ -50,6 +50,7 @@ def purge() -> dict[str, float]:
         done = import_string("resumable_uploads.retention.purge")()
     return {
         "expired": done.expired,
+        "left": import_string("resumable_uploads.engine.overdue")().count(),
         "seconds": time.monotonic() - begun,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "longest": watch.seconds,

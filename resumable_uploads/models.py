@@ -228,6 +228,8 @@ class UploadSession(models.Model):
 
     @cached_property
     def _numbers(self) -> list[int]:
+        if not self.chunk_count:
+            return []
         chunks = Chunk.objects.filter(upload=self).order_by("number")
         return list(chunks.values_list("number", flat=True))
 

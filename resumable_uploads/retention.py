@@ -85,15 +85,20 @@ def _idle(older_than: timedelta | None) -> QuerySet[UploadSession]:
 def _in_batches(
     rows: QuerySet[UploadSession], size: int, at_most: int | None, verb: Any
 ) -> int:
-    """Do a verb to all uploads, batch after batch; return to how many it was done."""
+    """Do a verb to all uploads, batch after batch; return to how many it was done.
+
+    A batch to which another purge was quicker is no reason to stop.
+    """
     total = 0
+    before: list[uuid.UUID] = []
     while at_most is None or total < at_most:
         wanted = size if at_most is None else min(size, at_most - total)
         batch = list(rows.values_list("pk", flat=True)[:wanted])
         done = verb(batch, rows) if batch else 0
         total += done
-        if len(batch) < wanted or not done:
+        if len(batch) < wanted or (not done and batch == before):
             break
+        before = batch
     return total
 
 

@@ -253,7 +253,7 @@ def test_an_opening_that_never_succeeds_ends(monkeypatch):
         tries.append(1)
         raise IntegrityError("another reason")
 
-    monkeypatch.setattr(UploadSession, "save", conflict)
+    monkeypatch.setattr(engine.opening, "add", conflict)
     with pytest.raises(IntegrityError):
         open_upload(1, client_key="k")
     assert len(tries) <= 20

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import connections, router
 from django.db.models import QuerySet
+from django.db.models.sql import InsertQuery
 from django.utils import timezone
 
 from .. import errors
 from ..changes import change
-from ..lookups import Lookup
+from ..lookups import Lookup, kept
 from ..models import AddressedBy, State, UploadSession
 from ..policies import policy_of
 
@@ -44,6 +46,32 @@ def outcome(upload: UploadSession) -> UploadSession:
     One that takes more of them is returned as it was then, without another look.
     """
     return upload if upload.state == State.RECEIVING else refreshed(upload)
+
+
+def add(upload: UploadSession) -> None:
+    """Add the row of a new upload. Raise IntegrityError as ``save`` does.
+
+    By the statement of ``save``, which is put together once; no signals are sent.
+    """
+    connection = connections[router.db_for_write(UploadSession)]
+    fields = UploadSession._meta.concrete_fields
+    sql = kept(connection, add, lambda: _adding(upload, connection))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            sql,
+            [
+                field.get_db_prep_save(field.pre_save(upload, add=True), connection)
+                for field in fields
+            ],
+        )
+    upload._state.adding, upload._state.db = False, connection.alias
+
+
+def _adding(upload: UploadSession, connection: Any) -> str:
+    query = InsertQuery(UploadSession)
+    query.insert_values(UploadSession._meta.concrete_fields, [upload])
+    [(sql, _)] = query.get_compiler(connection=connection).as_sql()
+    return sql
 
 
 def check_not_ended(upload: UploadSession) -> UploadSession:
