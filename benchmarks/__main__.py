@@ -9,7 +9,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,7 +29,8 @@ def main() -> None:
     with started(options) as servers:
         if options.sessions:
             crowd(servers, options.sessions)
-        runs = list(measured(wanted, servers, options.repeats))
+        by = options.client or {one.name for server in servers for one in server.speaks}
+        runs = list(measured(wanted, servers, options.repeats, by))
     rows = tables.medians(runs)
     print(f"\n{about(options)}\n\n{tables.table(rows)}")
     if any(row["item"] in tables.TRANSFERS for row in rows):
@@ -49,6 +50,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="64 MiB, once")
     parser.add_argument("--item", action="append", help="only those with this word")
     parser.add_argument("--server", action="append", help="only those with this word")
+    parser.add_argument("--client", action="append", help="only this one, by its name")
     parser.add_argument("--database", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--sessions", type=int, default=0, help="in the table before")
     parser.add_argument(
@@ -100,7 +102,7 @@ def crowd(servers: list[Server], count: int) -> None:
 
 
 def measured(
-    wanted: list[Item], servers: list[Server], repeats: int
+    wanted: list[Item], servers: list[Server], repeats: int, by: Container[str]
 ) -> Iterator[tables.Run]:
     """Run all items; servers take turns, so that they see the same weather."""
     turns = (
@@ -111,7 +113,7 @@ def measured(
     )
     for item, _, server in turns:
         for client in server.speaks:
-            if not item.fits(client):
+            if not item.fits(server, client) or client.name not in by:
                 continue
             title = f"{item.name} · {server.name} · {client.name}"
             try:

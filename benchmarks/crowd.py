@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import resource
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -33,13 +36,38 @@ def main() -> None:
     options = parser.parse_args()
     django.setup()
     if options.purge:
-        import_string("resumable_uploads.retention.purge")()
-        # MiB, for who has asked.
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(json.dumps(purge()))
         return
     age = timedelta(days=8) if options.expired else timedelta()
     if options.count:
         fill(options.count, age)
+
+
+def purge() -> dict[str, float]:
+    """Purge, and return what it took: in seconds, MiB, and of the longest statement."""
+    watch, begun = Longest(), time.monotonic()
+    with connection.execute_wrapper(watch):
+        done = import_string("resumable_uploads.retention.purge")()
+    return {
+        "expired": done.expired,
+        "left": import_string("resumable_uploads.engine.overdue")().count(),
+        "seconds": time.monotonic() - begun,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "longest": watch.seconds,
+    }
+
+
+class Longest:
+    """Sees all statements of a connection, and remembers how long the longest took."""
+
+    seconds = 0.0
+
+    def __call__(self, execute: Callable[..., Any], *args: Any) -> Any:
+        begun = time.monotonic()
+        try:
+            return execute(*args)
+        finally:
+            self.seconds = max(self.seconds, time.monotonic() - begun)
 
 
 def fill(count: int, age: timedelta) -> None:

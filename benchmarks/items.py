@@ -1,18 +1,22 @@
 """What is measured: each item does one thing to a running server, and returns figures.
 
 Figures are by name: ``cpu`` server CPU seconds for a GiB (or microseconds for a
-request), ``rate`` MiB/s, ``peak`` MiB, ``finish``, ``p50`` and ``p99`` milliseconds,
-``requests`` a second, ``again`` MiB that had to be sent again.
+request), ``rate`` MiB/s, ``peak`` MiB, ``finish``, ``p50``, ``p99`` and ``longest`` (of
+the statements) milliseconds, ``seconds``, ``requests`` a second, ``again`` MiB that had
+to be sent again.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from . import clients, usage
 from .servers import App, Server
@@ -63,13 +67,17 @@ class Item:
     at_most: int | None = None
     # Is it left out unless somebody asks for it?
     is_long = False
+    # Is it about the database, and none of what stands before the app?
+    is_of_database = False
 
     def is_wanted(self, words: list[str] | None) -> bool:
         if not words:
             return not self.is_long
         return any(word in self.name for word in words)
 
-    def fits(self, client: type[clients.Client]) -> bool:
+    def fits(self, server: Server, client: type[clients.Client]) -> bool:
+        if self.is_of_database and type(server) is not App:
+            return False
         return self.by is None or issubclass(client, self.by)
 
     def run(self, server: Server, client: type[clients.Client]) -> Figures:
@@ -83,7 +91,7 @@ class Transfer(Item):
         self.name = name
         self.size, self.chunk, self.at_once = size, chunk, at_once
 
-    def fits(self, client: type[clients.Client]) -> bool:
+    def fits(self, server: Server, client: type[clients.Client]) -> bool:
         is_numbered = issubclass(client, clients.Put | clients.Form | clients.Part)
         return not (is_numbered and self.chunk > 256 * MIB)
 
@@ -145,7 +153,7 @@ class Asking(Item):
         self.name, self.opens, self.count, self.crowd = name, opens, count, crowd
         if crowd:
             self.name += f", {crowd:,} sessions"
-            self.by = (clients.Put, clients.AppTus)
+            self.is_of_database = True
 
     def run(self, server: Server, client: type[clients.Client]) -> Figures:
         if self.crowd:
@@ -207,11 +215,12 @@ def _quietly(client: clients.Client, size: int) -> None:
 
 
 class Purge(Item):
-    """A purge of so many expired sessions, by the command."""
+    """A purge of so many expired sessions, by the command, while a client uploads."""
 
     by = (clients.Put,)
     at_most = 1
     is_long = True
+    is_of_database = True
 
     def __init__(self, count: int) -> None:
         self.name, self.count = f"purge of {count:,}", count
@@ -219,27 +228,50 @@ class Purge(Item):
     def run(self, server: Server, client: type[clients.Client]) -> Figures:
         assert isinstance(server, App)
         server.run("-m", "benchmarks.crowd", str(self.count), "--expired")
+        ends, watch = threading.Event(), Watch()
+        calls = [
+            lambda: self._purge(server, ends),
+            lambda: self._upload(client(server.port), ends, watch),
+        ]
         begun = time.monotonic()
-        said = server.run("-m", "benchmarks.crowd", "--purge")
-        return {"finish": 1000 * (time.monotonic() - begun), "peak": float(said)}
+        said, _ = _together(calls)
+        watch.seconds = time.monotonic() - begun
+        if said["left"]:
+            raise clients.Refused(f"{said['left']} have not expired.")
+        figures = {
+            "seconds": said["seconds"],
+            "peak": said["peak"],
+            "longest": 1000 * said["longest"],
+        }
+        return figures | watch.of_requests()
 
-
-def _together(calls: list[Callable[[], None]]) -> None:
-    failures: list[BaseException] = []
-
-    def attempt(call: Callable[[], None]) -> None:
+    def _purge(self, server: App, ends: threading.Event) -> Any:
         try:
-            call()
-        except BaseException as error:
-            failures.append(error)
+            return json.loads(server.run("-m", "benchmarks.crowd", "--purge"))
+        finally:
+            ends.set()
 
-    threads = [threading.Thread(target=attempt, args=[call]) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+    def _upload(self, one: clients.Client, ends: threading.Event, watch: Watch) -> None:
+        """Upload one file after another, until the purge is done."""
+        size = 16 * MIB
+        while not ends.is_set():
+            one.open(size, MIB)
+            for offset in range(0, size, MIB):
+                begun = time.monotonic()
+                one.send(offset, MIB)
+                watch.took.append(time.monotonic() - begun)
+                # A client, and not all that the machine can do.
+                time.sleep(0.05)
+            one.finish()
+            one.drop()
+        one.close()
+
+
+def _together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Call all at the same time; return what they do, or raise what one raises."""
+    with ThreadPoolExecutor(max_workers=len(calls)) as pool:
+        futures = [pool.submit(call) for call in calls]
+    return [future.result() for future in futures]
 
 
 def items(scale: int) -> list[Item]:

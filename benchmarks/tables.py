@@ -13,6 +13,8 @@ COLUMNS = {
     "rate": ("MiB/s", ".0f"),
     "peak": ("peak MiB", ".0f"),
     "finish": ("ms to file", ".0f"),
+    "seconds": ("seconds", ".0f"),
+    "longest": ("longest statement, ms", ".0f"),
     "p50": ("p50 ms", ".1f"),
     "p99": ("p99 ms", ".1f"),
     "requests": ("req/s", ".0f"),

@@ -2,7 +2,7 @@
 
 Whoever has proven to be the owner of an upload is given a word that proves it again for
 a while, without a session: only the upload's row, and the user's beside it, are looked
-at. It is good for sending bytes, and for nothing else.
+at. It is good for sending bytes, and to hear where to go on; for nothing else.
 
 What takes it back before its time: the end of the upload, another password, and a user
 who is deleted or not active any more.

@@ -46,6 +46,8 @@ class State(models.TextChoices):
 OPEN_STATES = (State.RECEIVING, State.ASSEMBLING, State.FAILED)
 GONE_STATES = (State.REJECTED, State.CANCELLED, State.EXPIRED)
 END_STATES = (State.COMPLETE, *GONE_STATES)
+# What of the open ones is indexed, beginning with their owners.
+OPEN_INDEX = "resumable_uploads_client_key"
 
 
 class AddressedBy(models.TextChoices):
@@ -131,7 +133,7 @@ class UploadSession(models.Model):
         verbose_name_plural = _("uploads")
         constraints = (
             models.UniqueConstraint(
-                name="resumable_uploads_client_key",
+                name=OPEN_INDEX,
                 fields=("owner", "protocol", "client_key"),
                 condition=Q(state__in=OPEN_STATES),
             ),
@@ -226,6 +228,8 @@ class UploadSession(models.Model):
 
     @cached_property
     def _numbers(self) -> list[int]:
+        if not self.chunk_count:
+            return []
         chunks = Chunk.objects.filter(upload=self).order_by("number")
         return list(chunks.values_list("number", flat=True))
 
@@ -290,6 +294,22 @@ class OwnerLock(models.Model):
 
     def __str__(self) -> str:
         return self.owner
+
+
+class Holding(models.Model):
+    """How many bytes an owner holds under one policy, at the most.
+
+    What is opened and what grows is added; what goes is not taken off. So a quota need
+    only be counted anew where it is less than this.
+    """
+
+    # The policy's name and the owner, a line each.
+    key = models.CharField(max_length=251, primary_key=True)
+    held = models.BigIntegerField()
+    counted_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class AccessKey(models.Model):

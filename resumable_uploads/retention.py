@@ -22,7 +22,15 @@ from django.utils import timezone
 
 from . import assembly, engine, errors, runner, webhooks
 from .conf import setting
-from .models import END_STATES, GONE_STATES, Chunk, OwnerLock, State, UploadSession
+from .models import (
+    END_STATES,
+    GONE_STATES,
+    Chunk,
+    Holding,
+    OwnerLock,
+    State,
+    UploadSession,
+)
 from .policies import get_policy
 from .stores import Store, store_for
 
@@ -32,6 +40,8 @@ log = logging.getLogger(__name__)
 ORPHANS_ARE_OLDER_THAN = timedelta(hours=1)
 RESEND_AT_MOST = 1000
 OWNERS_KEPT_FOR = timedelta(days=1)
+# What was changed past the engine, or while there was no quota, counts after that.
+HOLDINGS_KEPT_FOR = timedelta(hours=1)
 
 
 @dataclass
@@ -75,15 +85,20 @@ def _idle(older_than: timedelta | None) -> QuerySet[UploadSession]:
 def _in_batches(
     rows: QuerySet[UploadSession], size: int, at_most: int | None, verb: Any
 ) -> int:
-    """Do a verb to all uploads, batch after batch; return to how many it was done."""
+    """Do a verb to all uploads, batch after batch; return to how many it was done.
+
+    A batch to which another purge was quicker is no reason to stop.
+    """
     total = 0
+    before: list[uuid.UUID] = []
     while at_most is None or total < at_most:
         wanted = size if at_most is None else min(size, at_most - total)
         batch = list(rows.values_list("pk", flat=True)[:wanted])
         done = verb(batch, rows) if batch else 0
         total += done
-        if len(batch) < wanted or not done:
+        if len(batch) < wanted or (not done and batch == before):
             break
+        before = batch
     return total
 
 
@@ -158,8 +173,14 @@ def housekeep() -> Purged:
 
 
 def _forget_owners() -> None:
-    """Drop the locks of owners who have not opened an upload for long."""
-    OwnerLock.objects.filter(taken_at__lt=timezone.now() - OWNERS_KEPT_FOR).delete()
+    """Drop what is known of owners for long: who comes back is counted anew."""
+    now, size = timezone.now(), setting("PURGE_BATCH_SIZE")
+    for rows in (
+        OwnerLock.objects.filter(taken_at__lt=now - OWNERS_KEPT_FOR),
+        Holding.objects.filter(counted_at__lt=now - HOLDINGS_KEPT_FOR),
+    ):
+        while batch := list(rows.values_list("pk", flat=True)[:size]):
+            rows.filter(pk__in=batch).delete()
 
 
 # Orphans

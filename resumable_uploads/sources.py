@@ -258,6 +258,9 @@ class GunicornSource:
 
     def _be_patient(self, patience: float) -> None:
         if self._fills:
+            if self._patience is None:
+                # A server may have set it, for the reading of headers.
+                self._kernels_before = self._sock.getsockopt(*_RECEIVE_TIMEOUT)
             self._sock.settimeout(None)
             # None at all would be for ever.
             _set_receive_timeout(self._sock, max(patience, 0.001))
@@ -271,7 +274,7 @@ class GunicornSource:
             self._ahead = memoryview(b"")
         if self._patience is not None and self._sock.fileno() != -1:
             if self._fills:
-                _set_receive_timeout(self._sock, 0)
+                self._sock.setsockopt(*_RECEIVE_TIMEOUT[:2], self._kernels_before)
             self._sock.settimeout(self._timeout_before)
 
 
@@ -313,13 +316,14 @@ class Reader:
 # struct timeval of 64-bit Linux: seconds, microseconds.
 _TIMEVAL = struct.Struct("@ll")
 _KERNEL_WAITS = sys.platform == "linux" and sys.maxsize > 2**32
+_RECEIVE_TIMEOUT = socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.size
 
 
 def _set_receive_timeout(sock: Any, timeout: float) -> None:
     """Have the kernel give up a read after so many seconds; 0: never."""
     whole, part = divmod(timeout, 1)
     value = _TIMEVAL.pack(int(whole), int(part * 1_000_000))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+    sock.setsockopt(*_RECEIVE_TIMEOUT[:2], value)
 
 
 def _restore_timeout(sock: Any, timeout: float | None) -> None:

@@ -20,6 +20,8 @@ if DATABASE == "postgres":
 else:
     os.environ.pop("DATABASE_URL", None)
 
+# Some tests send tasks, as a site with a broker does.
+import project.celery  # noqa: E402, F401
 from project.settings import *  # noqa: E402, F403
 from project.settings import DATA_DIR, DATABASES, MIDDLEWARE  # noqa: E402
 

@@ -115,7 +115,6 @@ def test_a_capability_is_good_for_bytes_only(me):
     bearer = Bearer(capability)
     for method, path in [
         ("GET", url),
-        ("HEAD", url),
         ("DELETE", url),
         ("POST", f"{url}complete/"),
         ("GET", f"{url}file/"),
@@ -124,6 +123,19 @@ def test_a_capability_is_good_for_bytes_only(me):
         answer = bearer.request(method, path)
         assert answer.status in (403, 404) or answer.json()["results"] == []
     assert UploadSession.objects.get().state == "receiving"
+
+
+def test_by_a_capability_one_hears_where_to_go_on_and_nothing_else(me):
+    url, capability = opened(me)
+    me.patch(url, 0, DATA)
+    with CaptureQueriesContext(connection) as asked:
+        answer = Bearer(capability).request("HEAD", url)
+    assert (answer.status, answer.headers["Upload-Offset"]) == (200, str(SIZE))
+    assert HEADER not in answer.headers
+    assert len(asked) <= 3
+    assert Bearer("").request("HEAD", url).status == 404
+    me.request("DELETE", url)
+    assert Bearer(capability).request("HEAD", url).status in (200, 410)
 
 
 def test_a_capability_is_good_for_one_upload_only(me):

@@ -12,7 +12,7 @@ from django.db import IntegrityError
 from django.utils import timezone
 
 from resumable_uploads import engine, errors, signals
-from resumable_uploads.models import Chunk, OwnerLock, State, UploadSession
+from resumable_uploads.models import Chunk, Holding, OwnerLock, State, UploadSession
 from resumable_uploads.owners import NOBODY, Owner
 from resumable_uploads.policies import UploadPolicy, get_policy
 
@@ -253,7 +253,7 @@ def test_an_opening_that_never_succeeds_ends(monkeypatch):
         tries.append(1)
         raise IntegrityError("another reason")
 
-    monkeypatch.setattr(UploadSession, "save", conflict)
+    monkeypatch.setattr(engine.opening, "add", conflict)
     with pytest.raises(IntegrityError):
         open_upload(1, client_key="k")
     assert len(tries) <= 20
@@ -396,6 +396,7 @@ def test_where_nothing_is_limited_nothing_is_locked(settings):
     use_policy(settings, quota=None, max_open=None)
     open_upload(1)
     assert not OwnerLock.objects.exists()
+    assert not Holding.objects.exists()
 
 
 class GenerousToCarol(UploadPolicy):

@@ -310,7 +310,7 @@ def taken_over(me, settings, patch):
 
     def take_and_lose(row, offset):
         take(row, offset)
-        engine.take_offset(row)
+        engine.take_offset(engine.refreshed(row))
 
     patch.setattr(engine.appending, "_take_lease", take_and_lose)
     return upload

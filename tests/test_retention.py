@@ -22,6 +22,7 @@ from resumable_uploads.models import (
     GONE_STATES,
     OPEN_STATES,
     Chunk,
+    Holding,
     OwnerLock,
     State,
     UploadSession,
@@ -569,9 +570,12 @@ def test_housekeeping_does_all_of_it(settings):
     change(stuck, state=State.ASSEMBLING, file="", completed_at=None, active_at=ago(1))
     change(overdue, expires_at=ago(1))
     OwnerLock.objects.create(owner="session:long ago", taken_at=ago(2))
+    OwnerLock.objects.create(owner="session:alice", taken_at=ago(0))
+    Holding.objects.create(key="default\nlong ago", held=1, counted_at=ago(2))
     assert retention.housekeep().expired == 1
     assert now(stuck).state == State.COMPLETE
     assert list(OwnerLock.objects.values_list("owner", flat=True)) == ["session:alice"]
+    assert [row.key for row in Holding.objects.all()] == ["default\nsession:alice"]
 
 
 def test_one_process_without_a_broker_keeps_house_now_and_then(settings, monkeypatch):

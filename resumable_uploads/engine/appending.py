@@ -112,7 +112,7 @@ def _record_segment(
         try:
             with transaction.atomic(durable=True):
                 _advance(upload, changes)
-                check_growth(upload, policy)
+                check_growth(upload, policy, segment.size)
                 number, offset = upload.chunk_count, upload.received
                 insert(new_chunk(upload, number, offset, segment, place))
             break

@@ -18,10 +18,16 @@ from ..stores import store_for
 from .ending import expire_if_overdue
 from .rows import change_receiving, new_lease, refreshed, upload_by_id
 
-_open_by_key = Lookup(
+open_by_key = Lookup(
     UploadSession,
     ("owner", "protocol", "client_key"),
     among={"state": [state.value for state in OPEN_STATES]},
+)
+
+# What another request may have changed of an upload that still takes bytes.
+TAKEN = (
+    *("lease", "received", "chunk_count", "addressed_by", "length", "chunk_size"),
+    *("chunk_total", "active_at", "expires_at", "state"),
 )
 
 # Seconds between looks at whether a broken connection has been dealt with.
@@ -54,7 +60,7 @@ def find_by_key(owner: Owner, protocol: str, client_key: str) -> UploadSession |
     """
     if not owner:
         return None
-    upload = _open_by_key(owner.key, protocol, client_key)
+    upload = open_by_key(owner.key, protocol, client_key)
     if upload is not None and not expire_if_overdue(upload):
         return upload
     return last_completed(by_key(owner, protocol, client_key))
@@ -102,10 +108,17 @@ def take_offset(upload: UploadSession) -> UploadSession:
     appending = upload.state == State.RECEIVING and upload.lease
     if appending and upload.addressed_by != AddressedBy.NUMBER:
         _await_last_words(upload)
-    change_receiving(
-        upload, {"lease": new_lease()}, addressed_by__not=AddressedBy.NUMBER
+    told = change_receiving(
+        upload,
+        {"lease": new_lease()},
+        told=TAKEN,
+        addressed_by__not=AddressedBy.NUMBER,
     )
-    return refreshed(upload)
+    if told is None:
+        return refreshed(upload)
+    for name, value in told.items():
+        setattr(upload, name, value)
+    return upload
 
 
 def _await_last_words(upload: UploadSession) -> None:

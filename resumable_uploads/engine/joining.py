@@ -16,8 +16,8 @@ from ..models import AddressedBy, Chunk, State, UploadSession
 from ..owners import Owner
 from ..policies import UploadPolicy
 from .opening import NewUpload, ask, check_new, new_row, note_opened
-from .quotas import check_quota
-from .rows import ENDED, receiving, refreshed
+from .quotas import check_quota, hold
+from .rows import ENDED, add, receiving, refreshed
 
 # Whose answer was lost asks for the whole again, and needs the parts for it; longer
 # than this they would only take space.
@@ -50,8 +50,9 @@ def concatenate(
         _hold_parts(owner, {part.pk: part for part in parts})
         # The parts count already; they and the whole do not live together for long.
         check_quota(upload, policy, owner, 0)
+        hold(policy, owner, new.length or 0)
         upload.addressed_by = AddressedBy.OFFSET
-        upload.save(force_insert=True)
+        add(upload)
         chunks = list(_lent_chunks(upload, parts))
         Chunk.objects.bulk_create(chunks, batch_size=500)
         receiving(upload).update(received=new.length, chunk_count=len(chunks), **ENDED)

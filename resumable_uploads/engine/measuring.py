@@ -25,7 +25,7 @@ def declare_length(upload: UploadSession, length: int) -> UploadSession:
         unknown = receiving(upload).filter(length=None, received__lte=length)
         if unknown.update(length=length, active_at=now, **slid(upload, now)):
             # It counts with its length from here on.
-            check_quota(upload, policy, owner, 0)
+            check_quota(upload, policy, owner, length, is_counted=True)
             is_last = receiving(upload).filter(ends_when_full=True, received=length)
             if is_last.update(**ENDED):
                 runner.nudge(runner.ASSEMBLE, upload.pk)

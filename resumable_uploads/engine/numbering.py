@@ -276,5 +276,5 @@ def advance(upload: UploadSession, growth: int, **changes: Any) -> dict[str, Any
         # All bytes are there already, so this number is as well.
         upload.state = row.state
         raise Outrun
-    check_growth(upload, policy)
+    check_growth(upload, policy, growth)
     return changed

@@ -11,14 +11,14 @@ from django.utils import timezone
 from .. import errors, hooks, names, outbox, runner
 from ..body import CHECKSUM, DIGESTS
 from ..conf import setting
-from ..models import OPEN_STATES, UploadSession
+from ..models import UploadSession
 from ..owners import Owner
 from ..policies import UploadPolicy
 from .ending import expire_if_overdue
-from .finding import by_key, last_completed
+from .finding import by_key, last_completed, open_by_key
 from .numbering import Outrun
 from .quotas import NO_LIMIT, check_quota
-from .rows import end_if_full, refreshed, slide
+from .rows import add, end_if_full, outcome, refreshed, slide
 from .writing import nudge_if_full
 
 # How often an opening may find that another one with its client key was quicker.
@@ -80,7 +80,7 @@ def open(
         try:
             with transaction.atomic(durable=True):
                 check_quota(upload, policy, owner, new.length or 0)
-                upload.save(force_insert=True)
+                add(upload)
                 _check_not_completed(owner, protocol, new)
                 end_if_full(upload, upload.received, upload.chunk_count)
                 note_opened(upload)
@@ -91,7 +91,7 @@ def open(
             if not new.client_key or not tries_left:
                 raise
             continue
-        return refreshed(upload), True
+        return outcome(upload), True
 
 
 def note_opened(upload: UploadSession) -> None:
@@ -176,13 +176,7 @@ def advised_chunk_size(length: int | None) -> int:
 def _find_by_key(owner: Owner, protocol: str, new: NewUpload) -> UploadSession | None:
     if not new.client_key:
         return None
-    uploads = UploadSession.objects.filter(
-        owner=owner.key,
-        protocol=protocol,
-        client_key=new.client_key,
-        state__in=OPEN_STATES,
-    )
-    upload = uploads.first()
+    upload = open_by_key(owner.key, protocol, new.client_key)
     if upload is None or expire_if_overdue(upload):
         return _find_completed(owner, protocol, new)
     chunk_size = new.chunk_size or (new.advise_chunk_size and upload.chunk_size) or None

@@ -24,6 +24,7 @@ from django.http import (
 )
 from rest_framework import exceptions
 from rest_framework.authentication import SessionAuthentication
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -234,10 +235,19 @@ class UploadView(Speaker, APIView):
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
         """Answer also those who accept nothing that is spoken here."""
-        if len(self.renderer_classes) == 1:
+        if len(self.renderer_classes) == 1 or self._takes_anything(request):
             renderer = self.renderer_classes[0]()
             return renderer, renderer.media_type
         return super().perform_content_negotiation(request, force=True)
+
+    def _takes_anything(self, request: Request) -> bool:
+        """Tell whether the first renderer is what negotiation would come to."""
+        return (
+            request.META.get("HTTP_ACCEPT", "*/*") == "*/*"
+            and not request.META.get("QUERY_STRING")
+            and not getattr(self, "format_kwarg", None)
+            and self.content_negotiation_class is DefaultContentNegotiation
+        )
 
     def _check_csrf(self, request: Request) -> None:
         """Ask visitors for the token too: their session is as good as a login."""

@@ -42,7 +42,7 @@ _PATH = re.compile(
     r"(?P<number>[0-9]*)(?P<slash>/?)"
 )
 _MANY = 1000
-_METHODS = {"PUT", "PATCH"}
+_METHODS = {"HEAD", "PATCH", "PUT"}
 
 
 class DataRequests:
