@@ -110,15 +110,21 @@ class FilesystemWriter(Writer):
     ) -> None:
         super().__init__(store, upload_id)
         self.store: FilesystemStore = store
-        self.path = store.path(store.folder(upload_id))
+        self._folder = store.folder(upload_id)
+        self._data = self._key(DATA)
         self.position = offset or 0
         # Where the bytes begin that were written in place last.
         self._began = -1
         self._fd = -1
         if offset is not None:
-            self._fd = open_file(self.path / DATA, os.O_RDWR | os.O_CREAT)
+            self.shared_key = self._data
+            path = store.full_path(self._data)
+            self._fd = open_file(path, os.O_RDWR | os.O_CREAT)
             self.in_place = lock_range(self._fd, offset, size)
-            self.shared_key = self._key(DATA)
+
+    @property
+    def path(self) -> Path:
+        return self.store.path(self._folder)
 
     def write(self, blocks: Iterable[memoryview]) -> Place:
         if not self.in_place:
@@ -130,10 +136,10 @@ class FilesystemWriter(Writer):
         except BaseException:
             self._give_back(start)
             raise
-        return Place(self._key(DATA), start)
+        return Place(self._data, start)
 
     def discard(self, place: Place) -> None:
-        if place.key != self._key(DATA):
+        if place.key != self._data:
             super().discard(place)
         elif place.start == self._began:
             # Bytes of others stay: what lies there by now may count again.
@@ -145,7 +151,7 @@ class FilesystemWriter(Writer):
             self._fd = -1
 
     def _key(self, name: str) -> str:
-        return f"{self.store.folder(self.upload_id)}/{name}"
+        return f"{self._folder}/{name}"
 
     def _write_in_place(self, blocks: Iterable[memoryview]) -> None:
         """Write at the position, which is then where the bytes end that were tried."""
@@ -291,6 +297,10 @@ class FilesystemStore(Store):
     def path(self, key: str) -> Path:
         return self.root / key
 
+    def full_path(self, key: str) -> str:
+        """Return the same as text, which is quicker to make."""
+        return f"{self.staging.location}/{key}"  # type: ignore[attr-defined]
+
     def folder(self, upload_id: uuid.UUID) -> str:
         return f"{upload_id.hex[:2]}/{upload_id}"
 
@@ -413,14 +423,15 @@ def _folder_storage(root: str) -> FileSystemStorage:
     return FileSystemStorage(location=root)
 
 
-def open_file(path: Path, flags: int) -> int:
+def open_file(path: Path | str, flags: int) -> int:
     """Open a file, with its folders where they are missing: for their owner only."""
     for _ in range(OPEN_TRIES):
         # An upload that ends at this moment takes its folder away again.
         with contextlib.suppress(FileNotFoundError):
             return os.open(path, flags, 0o666)
         with contextlib.suppress(FileNotFoundError):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = Path(path).parent
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return os.open(path, flags, 0o666)
 
 
