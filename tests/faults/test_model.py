@@ -111,6 +111,7 @@ numbers = some.integers(0, 3)
 rarely = some.sampled_from([False, False, True])
 cuts = some.none() | sizes
 kinds = some.sampled_from(["offset", "unknown", "number", "parts", "parts", "half"])
+acts = some.sampled_from(["again", "again", "beside", "cancel", "restart", "finish"])
 
 
 class Engine(RuleBasedStateMachine):
@@ -246,6 +247,53 @@ class Engine(RuleBasedStateMachine):
     def _put(self, upload: Upload, number: int, came: Any) -> None:
         with suppress(errors.Truncated):
             engine.put_chunk(engine.find(ALICE, upload.pk), number, came)
+
+    @rule(upload=uploads, number=numbers, half=some.integers(0, CHUNK), act=acts)
+    def send_while_something_happens(
+        self, upload: Upload, number: int, half: int, act: str
+    ) -> None:
+        """Another request comes to its end while a piece is on the way."""
+        data = self.piece(upload, number)
+        source = ScriptedSource(
+            data[:half],
+            lambda: self.happen(upload, number, act),
+            data[half:],
+            length=len(data),
+        )
+        with suppress(errors.UploadError, UploadSession.DoesNotExist):
+            self.bring(upload, number, Body(source))
+        is_part = upload.kind == "parts"
+        self.adopt(
+            upload, None, upload.chunks | {number + 1: data} if is_part else None
+        )
+
+    def piece(self, upload: Upload, number: int) -> bytes:
+        if upload.kind == "parts":
+            return self.fresh(CHUNK)
+        is_numbered = upload.kind == "number"
+        start = number * CHUNK if is_numbered else len(upload.appended)
+        return upload.data[start:][:CHUNK]
+
+    def bring(self, upload: Upload, number: int, came: Body) -> None:
+        row = engine.find(ALICE, upload.pk)
+        if upload.kind == "parts":
+            engine.put_part(row, number + 1, came)
+        elif upload.kind == "number":
+            engine.put_chunk(row, number, came)
+        else:
+            engine.append(row, len(upload.appended), came)
+
+    def happen(self, upload: Upload, number: int, act: str) -> None:
+        if act == "again":
+            self.send(upload, number, CHUNK, None)
+        elif act == "beside":
+            self.send(upload, (number + 1) % 4, CHUNK, None)
+        elif act == "cancel":
+            self.cancel(upload, True)
+        elif act == "finish":
+            self.finish(upload, True)
+        else:
+            self.restart(upload)
 
     @rule(upload=uploads, number=some.integers(0, 3))
     def put_other_bytes(self, upload: Upload, number: int) -> None:
