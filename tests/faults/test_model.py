@@ -110,7 +110,9 @@ numbers = some.integers(0, 3)
 # Most ends come late, and most things do not die.
 rarely = some.sampled_from([False, False, True])
 cuts = some.none() | sizes
-kinds = some.sampled_from(["offset", "unknown", "number", "parts", "parts", "half"])
+kinds = some.sampled_from(
+    ["offset", "unknown", "number", "number", "parts", "parts", "half"]
+)
 acts = some.sampled_from(["again", "again", "beside", "cancel", "restart", "finish"])
 
 
@@ -212,10 +214,11 @@ class Engine(RuleBasedStateMachine):
         with suppress(errors.Truncated):
             engine.append(engine.find(ALICE, upload.pk), offset, came)
 
-    @rule(upload=uploads, offset=sizes)
-    def append_elsewhere(self, upload: Upload, offset: int) -> None:
-        """Append where the end is not: nothing may come of it."""
+    @rule(upload=uploads, offset=sizes | some.none())
+    def append_elsewhere(self, upload: Upload, offset: int | None) -> None:
+        """Append where the end is not, or is not to be had: nothing may come of it."""
         end = len(upload.appended) if upload.kind in APPENDED else None
+        offset = upload.received if offset is None else offset
         if upload.chunks and offset != end:
             with pytest.raises((errors.UploadError, UploadSession.DoesNotExist)):
                 engine.append(upload.row, offset, body(b"nonsense"))
@@ -271,6 +274,9 @@ class Engine(RuleBasedStateMachine):
         if upload.kind == "parts":
             return self.fresh(CHUNK)
         is_numbered = upload.kind == "number"
+        if is_numbered and number in upload.chunks:
+            # Nothing may come of other bytes.
+            return self.fresh(len(upload.chunks[number]))
         start = number * CHUNK if is_numbered else len(upload.appended)
         return upload.data[start:][:CHUNK]
 
