@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import include, path, re_path
 from rest_framework.permissions import IsAuthenticated
@@ -212,6 +212,20 @@ def test_what_no_one_expected_is_one_and_the_same_error(ways, monkeypatch):
     assert me.put(f"{url}chunks/0/", DATA).status == 500
     assert me.put(f"{url}chunks/0/", DATA, **proof).status == 500
     assert ways == ["long", "long", "short"]
+
+
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+def test_a_database_that_is_lost_is_no_mistake_of_the_server(monkeypatch, error):
+    me = Visitor()
+    url, proof = opened(me)
+
+    def lost(*args: Any, **kwargs: Any) -> None:
+        raise error("The connection is closed.")
+
+    monkeypatch.setattr("resumable_uploads.statements.Statement.first", lost)
+    answer = me.put(f"{url}chunks/0/", DATA, **proof)
+    assert answer.status == 503
+    assert answer.headers["Retry-After"]
 
 
 def test_each_upload_is_told_from_others_whose_path_was_found_before(ways):

@@ -7,7 +7,7 @@ import io
 
 import pytest
 from django.core.exceptions import SuspiciousFileOperation
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 
 from resumable_uploads import engine, stores
 from resumable_uploads.models import UploadSession
@@ -75,10 +75,12 @@ def test_a_store_that_fails_is_said(monkeypatch, me, upload, error, status, code
     assert list(finished().values()) == [sha256(DATA)]
 
 
+# The second one is what is said of a connection that was lost between two statements.
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
 @pytest.mark.parametrize("verb", ["find", "open"])
-def test_a_database_that_fails_is_said(monkeypatch, me, upload, verb):
+def test_a_database_that_fails_is_said(monkeypatch, me, upload, verb, error):
     def fail(*args):
-        raise OperationalError(SECRET)
+        raise error(SECRET)
 
     monkeypatch.setattr(engine, verb, fail)
     answer = me.get(upload["url"])

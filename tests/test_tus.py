@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from resumable_uploads import body, engine, signals
@@ -1028,9 +1028,10 @@ def test_cookies_come_along_only_from_pages_that_are_named(settings):
 # When the server cannot
 
 
-def test_a_row_that_is_not_to_be_had_is_423(me, url, monkeypatch):
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+def test_a_row_that_is_not_to_be_had_is_423(me, url, monkeypatch, error):
     def busy(upload):
-        raise OperationalError("database is locked")
+        raise error("database is locked")
 
     monkeypatch.setattr(engine, "take_offset", busy)
     assert head(me, url).status == 423

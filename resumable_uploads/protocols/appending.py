@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse
 from django.utils import timezone
 from rest_framework import exceptions
@@ -159,7 +159,8 @@ class AppendingView(ForeignView):
 
     def handle_exception(self, exc: Exception) -> Response:
         self.refused = exc
-        if isinstance(exc, OperationalError) and "upload_id" in self.kwargs:
+        is_lost = isinstance(exc, OperationalError | InterfaceError)
+        if is_lost and "upload_id" in self.kwargs:
             # On HEAD, 503 would make clients begin anew from the first byte.
             log.exception("The row of an upload was not to be had")
             exc = Locked()

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, InterfaceError, transaction
 from django.http import (
     Http404,
     HttpResponse,
@@ -281,7 +281,8 @@ class UploadView(Speaker, APIView):
         """Answer any error in the protocol's own words."""
         if isinstance(exc, errors.UploadError):
             return self._answer(self._status_of(exc), exc.code, exc.message, exc.facts)
-        if isinstance(exc, DatabaseError):
+        # Of a connection that was lost between two statements Django says the latter.
+        if isinstance(exc, DatabaseError | InterfaceError):
             log.exception("The database failed")
             return self.handle_exception(errors.StorageUnavailable())
         if isinstance(exc, RecursionError | SuspiciousOperation):

@@ -312,11 +312,14 @@ class Load(Storm):
             self._revive()
 
     def _plan_of_blows(self, seconds: float) -> list[tuple[float, str]]:
-        kills, after = [], seconds / 2 if seconds < KILL_EVERY else 0.0
+        """Return what is done and when, in seconds; nothing in a run that is short."""
+        if seconds < KILL_EVERY:
+            return []
+        kills, after = [], 0.0
         while after < seconds - 1:
             kills.append((after, "web worker killed"))
             after += KILL_EVERY * self.random.uniform(0.5, 1.5)
-        reloads = [seconds / 10, seconds / 4] if seconds >= KILL_EVERY else []
+        reloads = [seconds / 10, seconds / 4]
         return sorted(kills + [(moment, "reload") for moment in reloads])
 
     def _blow(self, name: str, takes: float, blow: Any) -> None:

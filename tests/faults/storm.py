@@ -548,8 +548,12 @@ class Sending:
             time.sleep(self.rng.uniform(0.05, 0.5))
 
     def seen(self, refusal: Refused) -> None:
+        answer = refusal.answer
         with self.storm.lock:
-            self.storm.statuses[self.entry.protocol, refusal.answer.status] += 1
+            self.storm.statuses[self.entry.protocol, answer.status] += 1
+        is_meant = any(word in answer.body.lower() for word in MEANT_BY_500)
+        if answer.status == 500 and not is_meant:
+            self.storm.note(self.entry, f"a mistake of the server: {answer.body!r}")
 
     def count(self, fault: str) -> None:
         with self.storm.lock:
@@ -565,6 +569,8 @@ def new_entry(rng: random.Random, protocol: str, name: str) -> Entry:
     return Entry(protocol, name, data, piece, rng.choice(fates))
 
 
+# A full disk, to Resumable.js; a silent client, to tus and the IETF draft.
+MEANT_BY_500 = (b"no space left", b"storage_full", b"stalled")
 ENDS = ("complete", "rejected", "cancelled", "expired")
 FULL = {"pwrite": 0.7, "copy_file_range": 0.7, "mkdir": 0.3, "link": 0.2}
 SOON = timedelta(seconds=2)

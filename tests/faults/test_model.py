@@ -110,7 +110,10 @@ numbers = some.integers(0, 3)
 # Most ends come late, and most things do not die.
 rarely = some.sampled_from([False, False, True])
 cuts = some.none() | sizes
-kinds = some.sampled_from(["offset", "unknown", "number", "parts", "parts", "half"])
+kinds = some.sampled_from(
+    ["offset", "unknown", "number", "number", "parts", "parts", "half"]
+)
+acts = some.sampled_from(["again", "again", "beside", "cancel", "restart", "finish"])
 
 
 class Engine(RuleBasedStateMachine):
@@ -211,10 +214,11 @@ class Engine(RuleBasedStateMachine):
         with suppress(errors.Truncated):
             engine.append(engine.find(ALICE, upload.pk), offset, came)
 
-    @rule(upload=uploads, offset=sizes)
-    def append_elsewhere(self, upload: Upload, offset: int) -> None:
-        """Append where the end is not: nothing may come of it."""
+    @rule(upload=uploads, offset=sizes | some.none())
+    def append_elsewhere(self, upload: Upload, offset: int | None) -> None:
+        """Append where the end is not, or is not to be had: nothing may come of it."""
         end = len(upload.appended) if upload.kind in APPENDED else None
+        offset = upload.received if offset is None else offset
         if upload.chunks and offset != end:
             with pytest.raises((errors.UploadError, UploadSession.DoesNotExist)):
                 engine.append(upload.row, offset, body(b"nonsense"))
@@ -246,6 +250,56 @@ class Engine(RuleBasedStateMachine):
     def _put(self, upload: Upload, number: int, came: Any) -> None:
         with suppress(errors.Truncated):
             engine.put_chunk(engine.find(ALICE, upload.pk), number, came)
+
+    @rule(upload=uploads, number=numbers, half=some.integers(0, CHUNK), act=acts)
+    def send_while_something_happens(
+        self, upload: Upload, number: int, half: int, act: str
+    ) -> None:
+        """Another request comes to its end while a piece is on the way."""
+        data = self.piece(upload, number)
+        source = ScriptedSource(
+            data[:half],
+            lambda: self.happen(upload, number, act),
+            data[half:],
+            length=len(data),
+        )
+        with suppress(errors.UploadError, UploadSession.DoesNotExist):
+            self.bring(upload, number, Body(source))
+        is_part = upload.kind == "parts"
+        self.adopt(
+            upload, None, upload.chunks | {number + 1: data} if is_part else None
+        )
+
+    def piece(self, upload: Upload, number: int) -> bytes:
+        if upload.kind == "parts":
+            return self.fresh(CHUNK)
+        is_numbered = upload.kind == "number"
+        if is_numbered and number in upload.chunks:
+            # Nothing may come of other bytes.
+            return self.fresh(len(upload.chunks[number]))
+        start = number * CHUNK if is_numbered else len(upload.appended)
+        return upload.data[start:][:CHUNK]
+
+    def bring(self, upload: Upload, number: int, came: Body) -> None:
+        row = engine.find(ALICE, upload.pk)
+        if upload.kind == "parts":
+            engine.put_part(row, number + 1, came)
+        elif upload.kind == "number":
+            engine.put_chunk(row, number, came)
+        else:
+            engine.append(row, len(upload.appended), came)
+
+    def happen(self, upload: Upload, number: int, act: str) -> None:
+        if act == "again":
+            self.send(upload, number, CHUNK, None)
+        elif act == "beside":
+            self.send(upload, (number + 1) % 4, CHUNK, None)
+        elif act == "cancel":
+            self.cancel(upload, True)
+        elif act == "finish":
+            self.finish(upload, True)
+        else:
+            self.restart(upload)
 
     @rule(upload=uploads, number=some.integers(0, 3))
     def put_other_bytes(self, upload: Upload, number: int) -> None:
