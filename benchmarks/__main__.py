@@ -22,7 +22,7 @@ from .wire import MIB
 
 
 def main() -> None:
-    options = parsed()
+    options, load = parsed(), os.getloadavg()[0]
     wanted = [
         item for item in items(options.size * MIB) if item.is_wanted(options.item)
     ]
@@ -32,12 +32,13 @@ def main() -> None:
         by = options.client or {one.name for server in servers for one in server.speaks}
         runs = list(measured(wanted, servers, options.repeats, by))
     rows = tables.medians(runs)
-    print(f"\n{about(options)}\n\n{tables.table(rows)}")
+    said = about(options, load)
+    print(f"\n{said}\n\n{tables.table(rows)}")
     if any(row["item"] in tables.TRANSFERS for row in rows):
         print(f"\n**CPU seconds for a GiB**\n\n{tables.overview(rows)}")
     print(f"\n**Budgets**\n\n{tables.budgets(rows)}")
     if options.json:
-        result = {"about": about(options), "rows": rows, "runs": runs}
+        result = {"about": said, "rows": rows, "runs": runs}
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
@@ -136,13 +137,13 @@ def rounded(figures: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.1f}" for name, value in figures.items())
 
 
-def about(options: argparse.Namespace) -> str:
+def about(options: argparse.Namespace, load: float) -> str:
     today = datetime.now(UTC).date()
-    load = " ".join(f"{one:.1f}" for one in os.getloadavg())
+    loads = f"load {load:.1f} before, {os.getloadavg()[0]:.1f} at the end"
     cores = len(Path("/proc/cpuinfo").read_text().split("processor\t")) - 1
     return (
         f"{today}, Python {platform.python_version()}, {platform.system()} "
-        f"{platform.release()}, {cores} cores (load {load}), {options.database}, "
+        f"{platform.release()}, {cores} cores ({loads}), {options.database}, "
         f"files of {options.size} MiB in {options.folder}, medians of {options.repeats}"
     )
 

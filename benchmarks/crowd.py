@@ -43,7 +43,7 @@ def main() -> None:
         fill(options.count, age)
 
 
-def purge() -> dict[str, float]:
+def purge() -> dict[str, Any]:
     """Purge, and return what it took: in seconds, MiB, and of the longest statement."""
     watch, begun = Longest(), time.monotonic()
     with connection.execute_wrapper(watch):
@@ -54,6 +54,7 @@ def purge() -> dict[str, float]:
         "seconds": time.monotonic() - begun,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "longest": watch.seconds,
+        "statement": watch.statement,
     }
 
 
@@ -61,13 +62,16 @@ class Longest:
     """Sees all statements of a connection, and remembers how long the longest took."""
 
     seconds = 0.0
+    statement = ""
 
-    def __call__(self, execute: Callable[..., Any], *args: Any) -> Any:
+    def __call__(self, execute: Callable[..., Any], sql: str, *args: Any) -> Any:
         begun = time.monotonic()
         try:
-            return execute(*args)
+            return execute(sql, *args)
         finally:
-            self.seconds = max(self.seconds, time.monotonic() - begun)
+            took = time.monotonic() - begun
+            if took > self.seconds:
+                self.seconds, self.statement = took, f"{sql[:60]} ... {sql[-200:]}"
 
 
 def fill(count: int, age: timedelta) -> None:

@@ -32,9 +32,16 @@ class Watch:
     """What a server used between two moments, and how long each request took."""
 
     cpu: float = 0.0
+    # Of that server's database, where it is one of its own.
+    database: float = 0.0
     seconds: float = 0.0
     peak: float = 0.0
     took: list[float] = field(default_factory=list)
+
+    def costs(self, unit: float) -> Figures:
+        """Return the CPU by what was done, in units of it."""
+        found = {"cpu": self.cpu / unit}
+        return found | ({"database": self.database / unit} if self.database else {})
 
     def of_requests(self) -> Figures:
         took = sorted(self.took) or [0.0]
@@ -46,15 +53,22 @@ class Watch:
 
 
 @contextmanager
-def watched(server: Server) -> Iterator[Watch]:
-    pids, watch = server.pids, Watch()
+def watched(server: Server, watch: Watch | None = None) -> Iterator[Watch]:
+    """See what a server uses meanwhile; with a watch, what it uses besides."""
+    pids, watch = server.pids, watch or Watch()
     for pid in pids:
         usage.forget_peak(pid)
-    cpu, begun = sum(map(usage.cpu_seconds, pids)), time.monotonic()
+    before, begun = _used(pids), time.monotonic()
+    database = _used(server.database_pids)
     yield watch
-    watch.seconds = time.monotonic() - begun
-    watch.cpu = sum(map(usage.cpu_seconds, pids)) - cpu
-    watch.peak = max(map(usage.peak_memory, pids)) / MIB
+    watch.seconds += time.monotonic() - begun
+    watch.cpu += _used(pids) - before
+    watch.database += _used(server.database_pids) - database
+    watch.peak = max(watch.peak, *(usage.peak_memory(pid) / MIB for pid in pids))
+
+
+def _used(pids: Sequence[int]) -> float:
+    return sum(map(usage.cpu_seconds, pids))
 
 
 class Item:
@@ -107,11 +121,14 @@ class Transfer(Item):
             one.drop()
             one.close()
         sent = size * self.at_once
-        return {
-            "cpu": watch.cpu * GIB / sent,
-            "rate": sent / MIB / watch.seconds,
-            "peak": watch.peak,
-        } | watch.of_requests()
+        return (
+            watch.costs(sent / GIB)
+            | {
+                "rate": sent / MIB / watch.seconds,
+                "peak": watch.peak,
+            }
+            | watch.of_requests()
+        )
 
     def _send(self, client: clients.Client, size: int, watch: Watch) -> None:
         for offset in range(0, size, self.chunk):
@@ -145,12 +162,13 @@ class Finish(Item):
 
 
 class Asking(Item):
-    """Requests without bytes: offsets asked for, or uploads opened."""
+    """Small requests, one after another, with so many sessions of others beside."""
 
-    by = (clients.Put, clients.Tus)
+    by = (clients.Put, clients.Patch, clients.Tus)
+    warm_up = 20
 
-    def __init__(self, name: str, opens: bool, count: int = 60, crowd: int = 0) -> None:
-        self.name, self.opens, self.count, self.crowd = name, opens, count, crowd
+    def __init__(self, name: str, count: int, crowd: int = 0) -> None:
+        self.name, self.count, self.crowd = name, count, crowd
         if crowd:
             self.name += f", {crowd:,} sessions"
             self.is_of_database = True
@@ -159,22 +177,51 @@ class Asking(Item):
         if self.crowd:
             assert isinstance(server, App)
             server.gather(self.crowd)
-        one = client(server.port)
-        one.open(MIB, MIB)
-        opened = [one.path]
-        with watched(server) as watch:
+        one, watch = client(server.port), Watch()
+        self._ask(server, one, watch)
+        one.close()
+        return watch.costs(1e-6 * len(watch.took)) | watch.of_requests()
+
+    def _ask(self, server: Server, one: clients.Client, watch: Watch) -> None:
+        raise NotImplementedError
+
+
+class Offset(Asking):
+    """How far an upload has got, asked of one that is half there."""
+
+    def _ask(self, server: Server, one: clients.Client, watch: Watch) -> None:
+        one.open(2 * MIB, MIB)
+        one.send(0, MIB)
+        for _ in range(self.warm_up):
+            one.ask()
+        with watched(server, watch):
             for _ in range(self.count):
                 begun = time.monotonic()
-                if self.opens:
-                    one.open(MIB, MIB)
-                else:
-                    one.ask()
+                one.ask()
                 watch.took.append(time.monotonic() - begun)
-                opened.append(one.path)
-        for one.path in dict.fromkeys(opened):
+        one.drop()
+
+
+class Creation(Asking):
+    """Uploads opened, and between two rounds dropped: nobody may have too many."""
+
+    by = (clients.Put, clients.Tus)
+    at_once = 60
+
+    def _ask(self, server: Server, one: clients.Client, watch: Watch) -> None:
+        for _ in range(self.warm_up):
+            one.open(MIB, MIB)
             one.drop()
-        one.close()
-        return {"cpu": 1e6 * watch.cpu / self.count} | watch.of_requests()
+        for _ in range(self.count // self.at_once):
+            opened = []
+            with watched(server, watch):
+                for _ in range(self.at_once):
+                    begun = time.monotonic()
+                    one.open(MIB, MIB)
+                    watch.took.append(time.monotonic() - begun)
+                    opened.append(one.path)
+            for one.path in opened:
+                one.drop()
 
 
 class Killed(Item):
@@ -238,6 +285,7 @@ class Purge(Item):
         watch.seconds = time.monotonic() - begun
         if said["left"]:
             raise clients.Refused(f"{said['left']} have not expired.")
+        print(f"The longest statement: {said['statement']}")
         figures = {
             "seconds": said["seconds"],
             "peak": said["peak"],
@@ -276,6 +324,8 @@ def _together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
 
 def items(scale: int) -> list[Item]:
     """Return all items for a file of this size; smaller ones make a quicker run."""
+    is_quick = scale < 256 * MIB
+    asked, opened = (120, 60) if is_quick else (600, 300)
     found: list[Item] = [
         Transfer("one request", scale, scale),
         Transfer("8 MiB chunks", scale, 8 * MIB),
@@ -283,16 +333,16 @@ def items(scale: int) -> list[Item]:
         Transfer("16 at once, 1 MiB", scale, MIB, at_once=16),
         Transfer("64 at once, 1 MiB", scale, MIB, at_once=64),
         Finish(64 * MIB),
-        Asking("offset", opens=False, count=600),
-        Asking("creation", opens=True),
+        Offset("offset", asked),
+        Creation("creation", opened),
         Killed(scale),
     ]
-    if scale >= 256 * MIB:
+    if not is_quick:
         found += [
             Finish(512 * MIB),
             Finish(2048 * MIB),
-            Asking("offset", opens=False, count=600, crowd=CROWD),
-            Asking("creation", opens=True, crowd=CROWD),
+            Offset("offset", asked, CROWD),
+            Creation("creation", opened, CROWD),
             Purge(CROWD),
         ]
     return found

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.services import Nginx
+from tests.services import Nginx, PostgreSQL
 
 from . import clients
 
@@ -70,6 +70,11 @@ class Server:
         """The processes that, with all that descend from them, do the work."""
         return [self.process.pid]
 
+    @property
+    def database_pids(self) -> list[int]:
+        """The same, of a database that is a server of its own."""
+        return []
+
     def clean(self) -> None:
         """Drop files that clients could not have dropped."""
 
@@ -112,6 +117,13 @@ class App(Server):
 
     def prepare(self) -> None:
         self.run("-m", "project.prepare")
+
+    @property
+    def database_pids(self) -> list[int]:
+        if not self.database:
+            return []
+        file = PostgreSQL.shared().folder / "data" / "postmaster.pid"
+        return [int(file.read_text().split()[0])]
 
     def gather(self, count: int) -> None:
         """See that so many sessions of others are in the table."""

@@ -9,6 +9,7 @@ from typing import Any
 Run = dict[str, Any]
 COLUMNS = {
     "cpu": ("CPU", ".2f"),
+    "database": ("CPU of the database", ".2f"),
     "ratio": ("x best", ".2f"),
     "rate": ("MiB/s", ".0f"),
     "peak": ("peak MiB", ".0f"),
@@ -64,13 +65,17 @@ BUDGETS = [
     ("1 MiB chunks", ("form",), "cpu", 1.4, "tusd"),
     ("16 at once, 1 MiB", ("PUT", "PATCH", "tus"), "cpu", 1.8, "tusd"),
     ("finish, 64 MiB", ("PUT", "tus"), "finish", 50, ""),
+    ("finish, 512 MiB", ("PUT", "tus"), "finish", 50, ""),
     ("finish, 2048 MiB", ("PUT", "tus"), "finish", 50, ""),
-    ("64 at once, 1 MiB", ("PUT", "PATCH", "tus", "form"), "peak", 120, ""),
-    ("offset", ("PUT", "tus"), "cpu", 600, ""),
-    ("offset, 1,000,000 sessions", ("PUT", "tus"), "cpu", 600, ""),
+    ("16 at once, 1 MiB", ("PUT", "PATCH", "tus", "form", "OSS part"), "peak", 120, ""),
+    ("64 at once, 1 MiB", ("PUT", "PATCH", "tus", "form", "OSS part"), "peak", 120, ""),
+    ("offset", ("PUT", "PATCH", "tus"), "cpu", 600, ""),
+    ("offset, 1,000,000 sessions", ("PUT", "PATCH", "tus"), "cpu", 600, ""),
     ("creation", ("PUT", "tus"), "cpu", 1200, ""),
     ("creation, 1,000,000 sessions", ("PUT", "tus"), "cpu", 1200, ""),
     ("kill -9 in one request", ("PATCH", "tus"), "again", 16, ""),
+    ("purge of 1,000,000", ("PUT",), "longest", 1000, ""),
+    ("purge of 1,000,000", ("PUT",), "peak", 120, ""),
 ]
 OURS = "resumable_uploads"
 

@@ -16,11 +16,14 @@ ENGINES = {
 # Every transaction of the app begins with a write, so it asks for the write lock at
 # once and waits for it, where SQLite's own way is to fail when a reader wants to write.
 # WAL lets readers go on meanwhile. NORMAL may lose the last transactions when the power
-# fails, never when a process is killed, and never leaves a broken database.
+# fails, never when a process is killed, and never leaves a broken database. Each thread
+# has a connection, and what that has cached is void as soon as another one has written:
+# so a quarter of what SQLite would take for it, in KiB.
 SQLITE_OPTIONS: dict[str, Any] = {
     "transaction_mode": "IMMEDIATE",
     "timeout": 20,
-    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; "
+    "PRAGMA cache_size=-512;",
 }
 
 
