@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -227,7 +228,7 @@ class CeleryWorker:
 
 
 class SiteTemplates:
-    """Migrated databases, made once per process; each site gets a copy."""
+    """Migrated databases; each site gets a copy."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -235,10 +236,15 @@ class SiteTemplates:
 
     def sqlite(self, data_dir: Path) -> None:
         """Put a migrated database into a site's folder."""
-        template = self.folder / "sqlite" / "db.sqlite3"
-        if not template.exists():
-            template.parent.mkdir(parents=True)
-            LiveSite(template.parent).manage("migrate", "--verbosity", 0)
+        template = processes.run_dir() / "template.sqlite3"
+        with (processes.run_dir() / "template.lock").open("w") as lock:
+            # One process makes it, and the others wait.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not template.exists():
+                folder = self.folder / "sqlite"
+                folder.mkdir(parents=True)
+                LiveSite(folder).manage("migrate", "--verbosity", 0)
+                shutil.copy(folder / "db.sqlite3", template)
         data_dir.mkdir(parents=True, exist_ok=True)
         shutil.copy(template, data_dir / "db.sqlite3")
 
