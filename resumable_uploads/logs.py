@@ -17,13 +17,6 @@ from . import signals
 
 log = logging.getLogger("resumable_uploads.uploads")
 
-EVENTS = {
-    "opened": signals.upload_created,
-    "completed": signals.upload_completed,
-    "failed": signals.upload_failed,
-    "cancelled": signals.upload_cancelled,
-    "expired": signals.upload_expired,
-}
 # What every record has by itself, and what belongs to a request: of that only its
 # status is anybody's business.
 _OWN = {*vars(logging.makeLogRecord({})), "asctime", "message", "taskName", "request"}
@@ -82,35 +75,28 @@ def _ids(arguments: Any) -> Iterator[uuid.UUID]:
 
 def connect() -> None:
     """Have the events of uploads logged."""
-    for event, signal in EVENTS.items():
-        signal.connect(_Note(event), weak=False, dispatch_uid=f"log {event}")
+    signals.hear("log", _note)
 
 
-class _Note:
-    """Hears a signal, and logs it."""
-
-    def __init__(self, event: str) -> None:
-        self.event = event
-
-    def __call__(self, sender: Any, upload: Any, **kwargs: Any) -> None:
-        facts = {
-            "event": self.event,
-            "protocol": upload.protocol,
-            "policy": upload.policy,
-            "size": upload.length,
-            "received": upload.received,
-            # A visitor is known by a secret.
-            "owner": upload.owner if upload.user_id else "visitor",
-        }
-        if upload.error_code:
-            facts["error_code"] = upload.error_code
-        log.info(
-            "Upload %s was %s: %s of %s bytes, %s, %s",
-            upload.pk,
-            self.event,
-            upload.received,
-            "unknown" if upload.length is None else upload.length,
-            upload.protocol,
-            facts["owner"],
-            extra=facts,
-        )
+def _note(event: str, upload: Any) -> None:
+    facts = {
+        "event": event,
+        "protocol": upload.protocol,
+        "policy": upload.policy,
+        "size": upload.length,
+        "received": upload.received,
+        # A visitor is known by a secret.
+        "owner": upload.owner if upload.user_id else "visitor",
+    }
+    if upload.error_code:
+        facts["error_code"] = upload.error_code
+    log.info(
+        "Upload %s was %s: %s of %s bytes, %s, %s",
+        upload.pk,
+        event,
+        upload.received,
+        "unknown" if upload.length is None else upload.length,
+        upload.protocol,
+        facts["owner"],
+        extra=facts,
+    )

@@ -11,6 +11,7 @@ The others ask, and their receivers may refuse: see hooks.py, and docs/hooks.md.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,31 @@ upload_completed = Signal()
 upload_failed = Signal()
 upload_cancelled = Signal()
 upload_expired = Signal()
+
+# The life of an upload, by what has happened to it.
+LIFE = {
+    "opened": upload_created,
+    "completed": upload_completed,
+    "failed": upload_failed,
+    "cancelled": upload_cancelled,
+    "expired": upload_expired,
+}
+
+
+def hear(listener: str, told: Callable[[str, Any], None]) -> None:
+    """Have ``told(event, upload)`` called for each event in the life of an upload.
+
+    A listener that is named again takes the place of none: it goes on as it was.
+    """
+    for event, signal in LIFE.items():
+        receiver = partial(_pass_on, told, event)
+        signal.connect(receiver, weak=False, dispatch_uid=f"{listener} {event}")
+
+
+def _pass_on(
+    told: Callable[[str, Any], None], event: str, sender: Any, upload: Any, **_: Any
+) -> None:
+    told(event, upload)
 
 
 def send_after_commit(signal: Signal, upload: Any) -> None:

@@ -135,11 +135,13 @@ def make_live_site(
     """Make and start a site: ``make_live_site(uploads={"SEGMENT_SIZE": 65536})``.
 
     With ``database="postgres"`` it gets a database in the PostgreSQL of the run. What
-    else is given goes to LiveSite.
+    else is given goes to LiveSite. Its workers are forked from one process that has
+    loaded the app, unless ``preload`` is False.
     """
     sites: list[LiveSite] = []
 
     def make(database: str = "sqlite", start: bool = True, **options: Any) -> LiveSite:
+        options.setdefault("preload", True)
         data_dir = tmp_path / f"site-{len(sites)}"
         data_dir.mkdir()
         if database == "postgres":

@@ -58,7 +58,7 @@ def test_a_changed_admin_password_is_neither_undone_nor_told(
 
 
 def test_a_site_is_prepared_from_nothing_and_again(make_live_site):
-    site = make_live_site(start=False)
+    site = make_live_site(start=False, preload=False)
     (site.data_dir / "db.sqlite3").unlink()
     first, second = (prepare_site(site) for _ in range(2))
     assert first == second
@@ -111,7 +111,7 @@ def test_a_killed_site_goes_on_where_it_was(live_site, visitor):
 
 
 def test_ctrl_c_does_not_wait_for_clients(make_live_site, make_client):
-    live_site = make_live_site(env={"GRACEFUL_TIMEOUT": "12"})
+    live_site = make_live_site(env={"GRACEFUL_TIMEOUT": "12"}, preload=False)
     visitor = make_client(live_site)
     url = open_upload(visitor, 1_000_000)
     start = {"Upload-Offset": "0"}

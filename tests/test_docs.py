@@ -419,6 +419,7 @@ def documented_site(make_live_site, own_valkey):
     return make_live_site(
         "postgres",
         start=False,
+        preload=False,
         env={name: value for name, value in env.items() if name not in mine},
     )
 

@@ -8,7 +8,7 @@ import pytest
 from django.db import DatabaseError
 from django.test import Client
 
-from resumable_uploads import engine, health
+from resumable_uploads import engine, health, signals
 from resumable_uploads.metrics import counting
 from resumable_uploads.models import UploadSession
 
@@ -98,8 +98,8 @@ def counted(settings):
     settings.ROOT_URLCONF = "resumable_uploads.metrics.urls"
     counting.connect()
     yield
-    for event, signal in counting.EVENTS.items():
-        assert signal.disconnect(dispatch_uid=f"count {event}")
+    for event, signal in signals.LIFE.items():
+        assert signal.disconnect(dispatch_uid=f"metrics {event}")
 
 
 @pytest.mark.django_db(transaction=True)

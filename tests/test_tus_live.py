@@ -797,7 +797,8 @@ def test_after_its_time_an_upload_is_gone_and_can_begin_anew(site, me):
 @pytest.fixture
 def own_site(make_live_site: Any) -> LiveSite:
     # A busy machine may need longer than the few seconds that tests usually give.
-    return make_live_site(uploads=quick(stall=30), env={"GRACEFUL_TIMEOUT": "12"})
+    env = {"GRACEFUL_TIMEOUT": "12"}
+    return make_live_site(uploads=quick(stall=30), env=env, preload=False)
 
 
 def test_a_server_that_stops_keeps_what_came_and_says_so(own_site):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 from django.db.models import Count
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
@@ -16,16 +15,9 @@ from .. import signals
 from ..models import OPEN_STATES, State, UploadSession
 
 LABELS = ("protocol", "policy")
-EVENTS = {
-    "opened": signals.upload_created,
-    "completed": signals.upload_completed,
-    "failed": signals.upload_failed,
-    "cancelled": signals.upload_cancelled,
-    "expired": signals.upload_expired,
-}
 COUNTERS = {
     event: Counter(f"resumable_uploads_{event}", f"Uploads that were {event}.", LABELS)
-    for event in EVENTS
+    for event in signals.LIFE
 }
 BYTES = Counter(
     "resumable_uploads_completed_bytes", "Bytes of uploads that were completed.", LABELS
@@ -34,18 +26,13 @@ BYTES = Counter(
 
 def connect() -> None:
     """Count from now on, in this process."""
-    for event, signal in EVENTS.items():
-        signal.connect(_Count(event), weak=False, dispatch_uid=f"count {event}")
+    signals.hear("metrics", _count)
 
 
-class _Count:
-    def __init__(self, event: str) -> None:
-        self.event = event
-
-    def __call__(self, sender: Any, upload: UploadSession, **kwargs: Any) -> None:
-        COUNTERS[self.event].labels(upload.protocol, upload.policy).inc()
-        if self.event == "completed":
-            BYTES.labels(upload.protocol, upload.policy).inc(upload.length or 0)
+def _count(event: str, upload: UploadSession) -> None:
+    COUNTERS[event].labels(upload.protocol, upload.policy).inc()
+    if event == "completed":
+        BYTES.labels(upload.protocol, upload.policy).inc(upload.length or 0)
 
 
 class OpenUploads(Collector):

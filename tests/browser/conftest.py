@@ -22,7 +22,7 @@ def site(
     """
     data_dir = tmp_path_factory.mktemp("site")
     site_templates.sqlite(data_dir)
-    live = LiveSite(data_dir, uploads={"CHUNK_SIZE": MIB}).start()
+    live = LiveSite(data_dir, uploads={"CHUNK_SIZE": MIB}, preload=True).start()
     yield live
     live.kill()
 

@@ -239,7 +239,8 @@ def watched_site(folder: Path, **options: Any) -> LiveSite:
     (folder / WITNESS / "__init__.py").touch()
     (folder / WITNESS / "apps.py").write_text(WITNESS_APPS)
     apps = [*settings.INSTALLED_APPS, WITNESS]
-    return LiveSite(folder, settings={"INSTALLED_APPS": apps}, **options)
+    changes = {"INSTALLED_APPS": apps}
+    return LiveSite(folder, settings=changes, preload=True, **options)
 
 
 @pytest.mark.django_db
