@@ -24,7 +24,9 @@ from .wire import MIB
 def main() -> None:
     options, load = parsed(), os.getloadavg()[0]
     wanted = [
-        item for item in items(options.size * MIB) if item.is_wanted(options.item)
+        item
+        for item in items(options.size * MIB, options.crowd)
+        if item.is_wanted(options.item)
     ]
     with started(options) as servers:
         if options.sessions:
@@ -54,6 +56,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--client", action="append", help="only this one, by its name")
     parser.add_argument("--database", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--sessions", type=int, default=0, help="in the table before")
+    parser.add_argument(
+        "--crowd", type=int, default=10**6, help="how many are many (1,000,000)"
+    )
     parser.add_argument(
         "--folder", type=Path, help="where files go (/dev/shm, or temp)"
     )

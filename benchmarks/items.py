@@ -23,7 +23,6 @@ from .servers import App, Server
 from .wire import MIB
 
 GIB = 1024 * MIB
-CROWD = 1_000_000
 Figures = dict[str, float]
 
 
@@ -322,8 +321,11 @@ def _together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
     return [future.result() for future in futures]
 
 
-def items(scale: int) -> list[Item]:
-    """Return all items for a file of this size; smaller ones make a quicker run."""
+def items(scale: int, crowd: int) -> list[Item]:
+    """Return all items for a file of this size, and so many sessions of others.
+
+    Smaller files make a quicker run.
+    """
     is_quick = scale < 256 * MIB
     asked, opened = (120, 60) if is_quick else (600, 300)
     found: list[Item] = [
@@ -341,8 +343,8 @@ def items(scale: int) -> list[Item]:
         found += [
             Finish(512 * MIB),
             Finish(2048 * MIB),
-            Offset("offset", asked, CROWD),
-            Creation("creation", opened, CROWD),
-            Purge(CROWD),
+            Offset("offset", asked, crowd),
+            Creation("creation", opened, crowd),
+            Purge(crowd),
         ]
     return found

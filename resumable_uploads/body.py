@@ -72,6 +72,8 @@ class Segment:
         self.checksum = 0
         # Where all of it lies in a file already: that file, open for reading.
         self.file: int | None = None
+        # Is the file that is uploaded nothing but this?
+        self.is_all = False
         self._body = body
         self._at_most = at_most
         self._when_idle = when_idle

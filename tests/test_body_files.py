@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
 
 import pytest
+from django.conf import settings as django_settings
 
+from resumable_uploads import assembly
 from resumable_uploads.body import checksum
 from resumable_uploads.models import Chunk, UploadSession
+from resumable_uploads.stores.filesystem import FilesystemWhole
 
 from .rest import assert_refused, change, finished, open_upload, some_bytes, staged
 from .visitor import Visitor
@@ -77,6 +81,86 @@ def test_digests_and_sizes_are_checked(me, folder):
     whole = written(folder / "whole", DATA[:SIZE])
     assert_refused(put(me, upload, 0, whole, **wrong), 422, "checksum_mismatch")
     assert not Chunk.objects.exists()
+
+
+def inode(path: Path | str) -> int:
+    """Return which file it is; finished ones are named by their path on the storage."""
+    return (Path(django_settings.MEDIA_ROOT) / path).stat().st_ino
+
+
+def sole(me, folder, name="a", data=DATA, **headers):
+    """Hand over an upload that is one chunk; return its file, it, and the answer."""
+    upload = open_upload(me, len(DATA), chunk_size=len(DATA))
+    body = written(folder / name, data)
+    return body, upload, put(me, upload, 0, body, **headers)
+
+
+def test_a_file_in_one_chunk_is_taken_as_it_is_and_not_copied(me, folder):
+    body, _, answer = sole(me, folder)
+    assert answer.status == 201
+    [(path, digest)] = finished().items()
+    assert digest == hashlib.sha256(DATA).hexdigest()
+    assert inode(path) == inode(body)
+    # The name that the front server takes away is one of two.
+    body.unlink()
+    assert list(finished().values()) == [digest]
+    assert UploadSession.objects.get().checksum == f"crc64nvme:{checksum(DATA):016x}"
+    assert staged() == 0
+
+
+def test_one_body_is_never_two_files(me, folder):
+    body, _, _ = sole(me, folder)
+    other = open_upload(me, len(DATA), chunk_size=len(DATA))
+    assert put(me, other, 0, body).status == 201
+    assert len({inode(path) for path in finished()}) == 2
+    assert set(finished().values()) == {hashlib.sha256(DATA).hexdigest()}
+
+
+def test_a_body_that_cannot_be_taken_is_copied(me, folder, monkeypatch):
+    link, refused = os.link, []
+
+    def refuse(source, target, **options):
+        if str(source).startswith("/proc/"):
+            refused.append(source)
+            raise OSError(errno.EXDEV, "another file system")
+        link(source, target, **options)
+
+    monkeypatch.setattr(os, "link", refuse)
+    body, _, answer = sole(me, folder)
+    assert answer.status == 201
+    assert refused
+    [(path, digest)] = finished().items()
+    assert digest == hashlib.sha256(DATA).hexdigest()
+    assert inode(path) != inode(body)
+
+
+def test_what_is_refused_is_not_taken(me, folder):
+    wrong = {"Content-Digest": "crc64nvme=:AAAAAAAAAAA=:"}
+    body, _, answer = sole(me, folder, **wrong)
+    assert_refused(answer, 422, "checksum_mismatch")
+    assert body.stat().st_nlink == 1
+    short, _, answer = sole(me, folder, "short", DATA[:-1])
+    assert_refused(answer, 400, "wrong_size")
+    assert short.stat().st_nlink == 1
+
+
+def test_what_was_taken_outlives_an_assembly_that_fails(me, folder, monkeypatch):
+    failures = [OSError(errno.EIO, "a bad disk")]
+    publish = FilesystemWhole.publish
+
+    def fail_once(whole, name):
+        if failures:
+            raise failures.pop()
+        return publish(whole, name)
+
+    monkeypatch.setattr(FilesystemWhole, "publish", fail_once)
+    body, upload, answer = sole(me, folder)
+    assert answer.status == 201
+    body.unlink()
+    assert not finished()
+    UploadSession.objects.update(retry_at=None)
+    assembly.assemble(upload["id"])
+    assert list(finished().values()) == [hashlib.sha256(DATA).hexdigest()]
 
 
 def test_an_append_may_lie_in_a_file_too(me, folder, settings):

@@ -245,6 +245,13 @@ def test_an_overdue_upload_is_not_found_by_its_key_but_replaced():
 
 
 @transactional
+def test_an_opened_upload_is_returned_as_it_is_in_the_database():
+    for length, ends in [(None, True), (5, True), (0, True), (0, False), (5, False)]:
+        upload = open_upload(length, 10, ends_when_full=ends, metadata={"k": [1]})
+        found = UploadSession.objects.get(pk=upload.pk)
+        assert vars(upload) | {"_state": None} == vars(found) | {"_state": None}
+
+
 def test_an_opening_that_never_succeeds_ends(monkeypatch):
     """An upload that is always opened and ended by others cannot be waited for."""
     tries = []

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.signals import pre_delete
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from resumable_uploads import assembly, engine, errors, inline, retention, signals
@@ -559,6 +560,53 @@ def test_a_deletion_that_is_rolled_back_drops_nothing():
         transaction.set_rollback(True)
     assert staged(upload.pk)
     assert now(upload).received == 10
+
+
+# Among a million others
+
+
+@pytest.mark.only_on("sqlite")
+def test_no_purge_goes_through_what_is_not_to_be_purged():
+    """Each batch is found by an index that leads to just those."""
+    change(many(3), expires_at=ago(1))
+    with CaptureQueriesContext(connection) as asked:
+        retention.purge(batch_size=2)
+    selects = [query["sql"] for query in asked if "LIMIT" in query["sql"]]
+    indexes = set()
+    with connection.cursor() as cursor:
+        for text in selects:
+            cursor.execute(f"EXPLAIN QUERY PLAN {text.replace('%', '%%')}", ())
+            indexes |= {row[-1].split(" ORDER BY")[0] for row in cursor.fetchall()}
+    table = "SEARCH resumable_uploads_uploadsession USING INDEX resumable_uploads_"
+    assert {found for found in indexes if found.startswith("SEARCH")} >= {
+        f"{table}expiry (state=? AND expires_at<?)",
+        f"{table}unsettled (state=?)",
+    }
+    assert not any(found.startswith("SCAN") for found in indexes), indexes
+
+
+def test_what_was_left_over_is_settled_in_batches_whatever_its_state():
+    uploads = many(9)
+    for number, upload in enumerate(uploads):
+        change(upload, state=GONE_STATES[number % 3], settled=False, active_at=ago(1))
+    assert retention.settle_left_overs(2) == 9
+    assert not UploadSession.objects.filter(settled=False).exists()
+
+
+def test_a_purge_goes_on_where_another_was_quicker(monkeypatch):
+    change(many(5), expires_at=ago(1))
+    expire_all, slower = engine.expire_all, [1]
+
+    def second(rows):
+        """Have another one do the first batch."""
+        if slower:
+            expire_all(rows)
+            slower.clear()
+        return expire_all(rows)
+
+    monkeypatch.setattr(engine, "expire_all", second)
+    assert retention.purge(batch_size=2).expired == 3
+    assert set(UploadSession.objects.values_list("state", flat=True)) == {State.EXPIRED}
 
 
 # All of it, now and then

@@ -80,6 +80,7 @@ def _store_chunk(
     replace: bool,
 ) -> tuple[Chunk, bool]:
     segment = body.whole(size)
+    segment.is_all = upload.last_number == 0
     with written(writer, segment) as place:
         _check_whole(upload, segment, body, size)
         offset = number * (upload.chunk_size or 0)

@@ -82,7 +82,8 @@ def open(
                 check_quota(upload, policy, owner, new.length or 0)
                 add(upload)
                 _check_not_completed(owner, protocol, new)
-                end_if_full(upload, upload.received, upload.chunk_count)
+                if upload.ends_when_full and upload.is_full:
+                    end_if_full(upload, upload.received, upload.chunk_count)
                 note_opened(upload)
                 nudge_if_full(upload)
                 runner.nudge(runner.HOUSEKEEP)

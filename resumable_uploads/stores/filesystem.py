@@ -33,6 +33,8 @@ from .base import BLOCK, DOOMED, Piece, Place, Store, Whole, Writer, as_uuid
 # Files up to this size (bytes) may have gaps that are no blocks of their own.
 SMALL = 64 * 1024
 DATA = "data"
+# A copy of all of it, made for the finish.
+WHOLE = ".whole"
 # Where there are no hard links: says to which path the file has been moved.
 MOVED = "moved"
 # Bytes after which what has come is sent on its way to disk.
@@ -127,6 +129,8 @@ class FilesystemWriter(Writer):
         return self.store.path(self._folder)
 
     def write(self, blocks: Iterable[memoryview]) -> Place:
+        if getattr(blocks, "is_all", False) and (place := self._adopt(blocks)):
+            return place
         if not self.in_place:
             return self._spill(blocks)
         start = self._began = self.position
@@ -175,6 +179,29 @@ class FilesystemWriter(Writer):
         """Have bytes that nobody counts take no space, least of all on a full disk."""
         punch_hole(self._fd, start, self.position - start)
         self.position = start
+
+    def _adopt(self, blocks: Any) -> Place | None:
+        """Take the file that the bytes lie in for one's own, by a second name.
+
+        Nobody may write to it any more, and nobody else have taken it. They are read
+        once, for their checksum. None where it cannot be had.
+        """
+        if blocks.file is None or not _is_ones_own(blocks.file):
+            return None
+        name = f"{uuid.uuid4().hex}.chunk"
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            link_open(blocks.file, self.path / name)
+        except OSError:
+            # Another file system, another owner, or no such links here.
+            return None
+        try:
+            size = sum(len(block) for block in blocks)
+            self._keep(blocks.file, 0, size)
+        except BaseException:
+            (self.path / name).unlink(missing_ok=True)
+            raise
+        return Place(self._key(name))
 
     def _spill(self, blocks: Iterable[memoryview]) -> Place:
         name = f"{uuid.uuid4().hex}.chunk"
@@ -251,7 +278,8 @@ class FilesystemWhole(Whole):
 
     def close(self) -> None:
         os.close(self._fd)
-        if self._path.name != DATA:
+        # What is no copy is the only one.
+        if self._path.suffix == WHOLE:
             self._path.unlink(missing_ok=True)
 
     def _prepare(self, final: FileSystemStorage) -> None:
@@ -320,13 +348,16 @@ class FilesystemStore(Store):
     def join(self, upload_id: uuid.UUID, pieces: Sequence[Piece]) -> Whole:
         """Bring the spilled pieces into the data file, or all into a fresh one.
 
-        The data file is only used when nobody can be writing to it any more.
+        The data file is only used when nobody can be writing to it any more. A piece
+        that is all of it, in a file of its own, is used as it is.
         """
+        if whole := self._sole(upload_id, pieces):
+            return whole
         key = f"{self.folder(upload_id)}/{DATA}"
         fd = open_file(self.path(key), os.O_RDWR | os.O_CREAT)
         if self._is_moved(key, pieces) or not lock_soon(fd):
             os.close(fd)
-            key = f"{self.folder(upload_id)}/{uuid.uuid4().hex}.whole"
+            key = f"{self.folder(upload_id)}/{uuid.uuid4().hex}{WHOLE}"
             fd = open_file(self.path(key), os.O_RDWR | os.O_CREAT | os.O_EXCL)
         whole = FilesystemWhole(self, upload_id, self.path(key), fd)
         try:
@@ -335,6 +366,24 @@ class FilesystemStore(Store):
             whole.close()
             raise
         return whole
+
+    def _sole(
+        self, upload_id: uuid.UUID, pieces: Sequence[Piece]
+    ) -> FilesystemWhole | None:
+        """Return the file that one piece has to itself, if that is all there is."""
+        if len(pieces) != 1 or pieces[0].place.start:
+            return None
+        path = self.path(pieces[0].place.key)
+        if path.name == DATA or path.parent != self.path(self.folder(upload_id)):
+            return None
+        try:
+            fd = os.open(path, os.O_RDWR)
+        except OSError:
+            return None
+        if os.fstat(fd).st_size != pieces[0].size:
+            os.close(fd)
+            return None
+        return FilesystemWhole(self, upload_id, path, fd)
 
     def _is_moved(self, key: str, pieces: Sequence[Piece]) -> bool:
         """Tell whether a piece lies in a file, but not where it belongs.
@@ -521,6 +570,18 @@ def make_folders(path: Path, mode: int | None) -> None:
         os.makedirs(path, mode, exist_ok=True)
     finally:
         os.umask(before)
+
+
+def link_open(fd: int, path: Path) -> None:
+    """Give an open file another name (Linux). Raise OSError."""
+    # With a folder that an absolute path does not need, Python has links followed.
+    os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
+
+
+def _is_ones_own(fd: int) -> bool:
+    """Tell whether a file belongs to this process's user, and has one name."""
+    status = os.fstat(fd)
+    return status.st_nlink == 1 and status.st_uid == os.geteuid()
 
 
 def _takes_its_size(fd: int) -> bool:
