@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,12 @@ POOL = random.Random("load").randbytes(32 * 1024 * 1024)
 IDLE_CHUNK = 4096
 # Open uploads that one visitor may have is what policies say: 100.
 IDLE_OF_ONE = 50
-# Seconds around a blow in which a connection may break; a reload takes longer.
+# Seconds around a blow in which a connection may break; a reload is over when those
+# who served before it are gone.
 NEAR = 1.5
-RELOAD_TAKES = 15.0
+RELOAD_TAKES = 90.0
+# Seconds that a file may wait for Celery, which has all the others to make as well.
+QUEUE_TAKES = 300.0
 # Seconds between two kills.
 KILL_EVERY = 20.0
 # A worker that has been as long as this under load has all it will ever need.
@@ -160,6 +163,7 @@ class LoadSending(Sending):
     """One file on its way up, at the pace of a client that is far away."""
 
     ways = ("",) * 12 + ("fin", "rst", "stall")
+    patience = QUEUE_TAKES
     me: Judge
 
     def _send(self, number: int) -> None:
@@ -216,7 +220,7 @@ class Load(Storm):
         self._disturb(seconds)
         self.calm.set()
         for thread in threads:
-            thread.join(PATIENCE)
+            thread.join(QUEUE_TAKES)
             if thread.is_alive():
                 self.wrong.append(f"a client hangs: {self.under_way}")
 
@@ -305,9 +309,9 @@ class Load(Storm):
         for after, name in self._plan_of_blows(seconds):
             time.sleep(max(0, begun + after - time.monotonic()))
             if name == "reload":
-                self._blow(name, RELOAD_TAKES, self._reload)
+                self._blow(name, self._reload)
             else:
-                self._blow(name, NEAR, self._kill_younger)
+                self._blow(name, self._kill_younger)
         while time.monotonic() < begun + seconds:
             time.sleep(0.1)
             self._revive()
@@ -323,17 +327,25 @@ class Load(Storm):
         reloads = [seconds / 10, seconds / 4]
         return sorted(kills + [(moment, "reload") for moment in reloads])
 
-    def _blow(self, name: str, takes: float, blow: Any) -> None:
+    def _blow(self, name: str, blow: Callable[[], None]) -> None:
         with self.lock:
             self.table[name, ""] += 1
         before = time.monotonic()
         blow()
         with self.lock:
-            self.blows.append((before - NEAR, time.monotonic() + takes))
+            self.blows.append((before - NEAR, time.monotonic() + NEAR))
 
     def _reload(self) -> None:
+        """Have new workers serve, and wait until the old ones have gone."""
         assert self.site.process
+        old = {worker.pid for worker in self._workers()}
         os.kill(self.site.process.pid, signal.SIGHUP)
+        deadline = time.monotonic() + RELOAD_TAKES
+        while old & {worker.pid for worker in self._workers()}:
+            if time.monotonic() > deadline:
+                self.wrong.append("a reload does not end")
+                break
+            time.sleep(0.1)
 
     def _kill_younger(self) -> None:
         """Kill a worker; the other one shows what becomes of its memory."""
@@ -397,10 +409,18 @@ class Load(Storm):
     # Afterwards
 
     def settle(self) -> None:
-        """Let housekeeping do its part, if something has been left to it."""
+        """Wait for Celery; let housekeeping do its part, if something is left to it."""
+        waiting, since = -1, time.monotonic()
+        while self._in_line() and time.monotonic() - since < PATIENCE:
+            if self._in_line() != waiting:
+                waiting, since = self._in_line(), time.monotonic()
+            time.sleep(1)
         rows = [row for row in self.books.rows() if row.state != "receiving"]
         if not all(row.settled for row in rows):
             super().settle()
+
+    def _in_line(self) -> int:
+        return sum(row.state == "assembling" for row in self.books.rows())
 
     def judged(self) -> list[str]:
         """Return everything that is not as it should be."""

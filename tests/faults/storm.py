@@ -399,6 +399,8 @@ class Storm:
 class Sending:
     """One file on its way up."""
 
+    # Seconds within which it must come to its end once nothing is in its way.
+    patience = PATIENCE / 2
     # How pieces are sent: "" as they should be.
     ways = ("", "", "", "fin", "rst", "stall", "at once")
 
@@ -548,7 +550,7 @@ class Sending:
         while True:
             if self.storm.calm.is_set():
                 calm_since = calm_since or time.monotonic()
-                if time.monotonic() - calm_since > PATIENCE / 2:
+                if time.monotonic() - calm_since > self.patience:
                     raise TimeoutError(f"{what} does not end: {last!r}")
             try:
                 return act()

@@ -7,7 +7,9 @@ report says what was answered, how long it took, and what the workers held meanw
 from __future__ import annotations
 
 import os
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,6 +48,12 @@ def make_load(
         load.stop()
 
 
+def kinds(wrong: list[str]) -> dict[str, int]:
+    """Return how often what was said, whatever it was said of."""
+    said = [re.sub(r"\S*[0-9/]\S*", "_", line)[:60] for line in wrong]
+    return dict(Counter(said).most_common(20))
+
+
 def report(load: Load) -> str:
     tally, took = load.tally, sorted(load.tally.took)
     lines = [f"{DATABASE}, seed {SEED}, {SECONDS:.0f} s, {CLIENTS} clients:"]
@@ -62,6 +70,7 @@ def report(load: Load) -> str:
         f"connections that broke: {len(tally.breaks)}",
         f"idle uploads: {len(load.idle)}, silent connections: {SILENT}",
         f"not explained, lost, wrong, left behind: {len(load.wrong)}",
+        f"of these kinds: {kinds(load.wrong)}",
         "workers, begin, middle, end of what they were warm (MiB):",
     ]
     for pid, sizes in load.memory().items():
