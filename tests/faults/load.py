@@ -42,6 +42,8 @@ NEAR = 1.5
 RELOAD_TAKES = 90.0
 # Seconds that a file may wait for Celery, which has all the others to make as well.
 QUEUE_TAKES = 300.0
+# Sockets of a worker besides: those it listens at, and to the broker.
+OTHERS = 30
 # Seconds between two kills.
 KILL_EVERY = 20.0
 # A worker that has been as long as this under load has all it will ever need.
@@ -50,10 +52,10 @@ WARM_AFTER = 60.0
 MAY_GROW = (8 * 1024 * 1024, 0.1)
 
 # Once something of an upload was cut off, repeated or lost, its client may be told that
-# its offset is another one, or that another request has taken over. Protocols that have
-# no status for it say it by 400 and a word.
+# its offset is another one, that another request has taken over, or that all is there.
+# Protocols that have no status for it say it by 400 and a word.
 IN_THE_WAY = {409, 423}
-SAID_BY_400 = (b"interrupted", b"offset_mismatch")
+SAID_BY_400 = (b"interrupted", b"offset_mismatch", b"not_receiving")
 # And that an upload by parts is no more: it is complete, and that answer was lost.
 IS_COMPLETE = {"OSS": 404, "S3": 404}
 
@@ -377,14 +379,21 @@ class Load(Storm):
                 self.samples[pid].append(sample)
 
     def _calmed(self) -> dict[int, Counter[str]]:
-        """Return what each worker has open when its clients have gone."""
-        deadline = time.monotonic() + 30
+        """Return what each worker has open when its clients have gone.
+
+        It closes what they have left open at the latest when keepalive is over.
+        """
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             held = {worker.pid: self._held(worker) for worker in self._workers()}
-            if not any(kinds["clients"] for kinds in held.values()):
+            if not any(map(self._holds_too_much, held.values())):
                 break
             time.sleep(0.5)
         return held
+
+    def _holds_too_much(self, kinds: Counter[str]) -> bool:
+        """Tell whether there is more than a database connection for each thread."""
+        return bool(kinds["clients"]) or kinds["socket"] > kinds["threads"] + OTHERS
 
     def _held(self, worker: Any) -> Counter[str]:
         kinds: Counter[str] = Counter()
@@ -473,7 +482,7 @@ class Load(Storm):
     def _leaks(self) -> Iterator[str]:
         threads = int(self.env["WEB_THREADS"])
         for pid, kinds in self.afterwards.items():
-            if kinds["clients"] or kinds["uploads"]:
+            if self._holds_too_much(kinds) or kinds["uploads"]:
                 yield f"worker {pid} has {dict(kinds)} open when all have gone"
             if kinds["threads"] > threads + 8:
                 yield f"worker {pid} has {kinds['threads']} threads"
