@@ -42,10 +42,10 @@ if environment.flag("METRICS"):
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
     "project.security.ContentSecurityPolicy",
     # What stands below is left out for bytes that need no session to be judged.
     "resumable_uploads.protocols.lean.DataRequests",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -9,9 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import ssl
-import struct
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -208,9 +205,7 @@ class GunicornSource:
     """gunicorn's socket itself, after what its parser has read ahead.
 
     ``wsgi.input`` copies every byte several times and drops the bytes of an unfinished
-    read when the connection breaks. ``recv_into`` does neither. Where it can be, the
-    kernel waits until the buffer is full or the patience over: else the thread would
-    be woken for every packet or two.
+    read when the connection breaks. ``recv_into`` does neither.
     """
 
     def __init__(self, body: Any, sock: Any) -> None:
@@ -224,7 +219,6 @@ class GunicornSource:
             unreader.unread(ahead[len(self._ahead) :])
         self._timeout_before = sock.gettimeout()
         self._patience: float | None = None
-        self._fills = _KERNEL_WAITS and not isinstance(sock, ssl.SSLSocket)
 
     def readinto(self, view: memoryview, patience: float) -> int:
         reader = self._body.reader
@@ -245,37 +239,21 @@ class GunicornSource:
 
     def _receive(self, view: memoryview, patience: float) -> int:
         if patience != self._patience:
-            self._be_patient(patience)
+            self._sock.settimeout(patience)
             self._patience = patience
         try:
-            if self._fills:
-                return self._sock.recv_into(view, len(view), socket.MSG_WAITALL)
             return self._sock.recv_into(view)
-        except (TimeoutError, BlockingIOError):
+        except TimeoutError:
             raise Idle from None
         except OSError:
             return 0
-
-    def _be_patient(self, patience: float) -> None:
-        if self._fills:
-            if self._patience is None:
-                # A server may have set it, for the reading of headers.
-                self._kernels_before = self._sock.getsockopt(*_RECEIVE_TIMEOUT)
-            self._sock.settimeout(None)
-            # None at all would be for ever.
-            _set_receive_timeout(self._sock, max(patience, 0.001))
-        else:
-            self._sock.settimeout(patience)
 
     def close(self) -> None:
         """Give back what was not read, and the timeout."""
         if self._ahead:
             self._body.reader.unreader.unread(bytes(self._ahead))
             self._ahead = memoryview(b"")
-        if self._patience is not None and self._sock.fileno() != -1:
-            if self._fills:
-                self._sock.setsockopt(*_RECEIVE_TIMEOUT[:2], self._kernels_before)
-            self._sock.settimeout(self._timeout_before)
+        _restore_timeout(self._sock, self._timeout_before)
 
 
 class Reader:
@@ -311,19 +289,6 @@ class Reader:
 
     def close(self) -> None:
         self._source.close()
-
-
-# struct timeval of 64-bit Linux: seconds, microseconds.
-_TIMEVAL = struct.Struct("@ll")
-_KERNEL_WAITS = sys.platform == "linux" and sys.maxsize > 2**32
-_RECEIVE_TIMEOUT = socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.size
-
-
-def _set_receive_timeout(sock: Any, timeout: float) -> None:
-    """Have the kernel give up a read after so many seconds; 0: never."""
-    whole, part = divmod(timeout, 1)
-    value = _TIMEVAL.pack(int(whole), int(part * 1_000_000))
-    sock.setsockopt(*_RECEIVE_TIMEOUT[:2], value)
 
 
 def _restore_timeout(sock: Any, timeout: float | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import uuid
 from typing import Any
@@ -116,9 +117,10 @@ def take_offset(upload: UploadSession) -> UploadSession:
     )
     if told is None:
         return refreshed(upload)
+    found = copy.copy(upload)
     for name, value in told.items():
-        setattr(upload, name, value)
-    return upload
+        setattr(found, name, value)
+    return found
 
 
 def _await_last_words(upload: UploadSession) -> None:
