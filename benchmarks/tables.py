@@ -36,8 +36,9 @@ def medians(runs: Iterable[Run]) -> list[Run]:
             "client": client,
             "runs": len(figures),
             **{
-                name: statistics.median(one[name] for one in figures)
-                for name in figures[0]
+                # What was too little to be seen in a run is not there.
+                name: statistics.median(one.get(name, 0.0) for one in figures)
+                for name in dict.fromkeys(name for one in figures for name in one)
             },
         }
         for (item, server, client), figures in rows.items()

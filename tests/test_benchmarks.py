@@ -93,3 +93,10 @@ def test_a_short_run_measures_the_app_beside_what_the_machine_allows(tmp_path):
         ("bare WSGI", "sink"),
     }
     assert "**1 MiB chunks**" in done.stdout
+
+
+def test_a_figure_that_one_run_has_not_counts_as_nothing():
+    of = {"item": "one request", "server": "app", "client": "PUT"}
+    figures = [{"cpu": 1.0}, {"cpu": 3.0, "database": 0.2}, {"cpu": 2.0}]
+    [row] = tables.medians(of | {"figures": one} for one in figures)
+    assert (row["cpu"], row["database"], row["runs"]) == (2.0, 0.0, 3)
