@@ -14,6 +14,7 @@ from rest_framework.permissions import IsAuthenticated
 from resumable_uploads.models import UploadSession
 from resumable_uploads.protocols import ietf, lean, tus
 from resumable_uploads.protocols.base import UploadView
+from resumable_uploads.protocols.rest import ChunkView
 
 from . import tus as speech
 from .rest import policies, some_bytes
@@ -105,6 +106,16 @@ def test_where_a_login_is_asked_for_no_stranger_gets_in(stranger, ways, monkeypa
     monkeypatch.setattr(tus.UploadView, "permission_classes", [IsAuthenticated])
     assert speech.patch(stranger, url, 0, DATA).status == 403
     assert ways[-1] == "long"
+
+
+def test_a_capability_that_does_not_let_in_is_none(ways, monkeypatch):
+    url, proof = opened(Visitor())
+    monkeypatch.setattr(ChunkView, "permission_classes", [IsAuthenticated])
+    # It is a visitor's, and its holder has a login: who asks is known by that alone.
+    alice = Visitor(User.objects.create_user("alice"))
+    answer = alice.put(f"{url}chunks/0/", DATA, **proof)
+    assert (answer.status, ways[-1]) == (404, "long")
+    assert not UploadSession.objects.filter(received__gt=0).exists()
 
 
 def test_a_page_of_another_site_is_refused_on_the_short_way_too(stranger, ways):

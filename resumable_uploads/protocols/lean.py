@@ -29,7 +29,6 @@ from rest_framework.authentication import (
 from rest_framework.permissions import AllowAny, IsAuthenticated
 
 from ..capabilities import Capability, prove
-from ..owners import NOBODY
 
 PATH = f"{__name__}.DataRequests"
 HEADER = "Upload-Capability"
@@ -117,20 +116,23 @@ def _is_let_in(request: Any, view: Any, upload_id: str) -> bool:
 
     Return whether the view would let them in.
     """
-    owner = NOBODY
+    capability = None
     if _META in request.META:
         try:
             capability = prove(request.META[_META], upload_id)
         except (DatabaseError, InterfaceError):
             # The view has an answer to that.
             return False
-        if capability is None:
-            return False
-        request.capability, owner = capability, capability.owner
-    elif not view.lean_for_strangers:
+    if capability is None and (_META in request.META or not view.lean_for_strangers):
         return False
-    request.user = owner.user or AnonymousUser()
-    return owner.user is not None or IsAuthenticated not in view.permission_classes
+    user = capability.owner.user if capability else None
+    if user is None and IsAuthenticated in view.permission_classes:
+        return False
+    # Not before: on the long way nothing may be known of a capability.
+    if capability:
+        request.capability = capability
+    request.user = user or AnonymousUser()
+    return True
 
 
 _resolved_before: dict[tuple[Any, ...], ResolverMatch] = {}
