@@ -256,41 +256,6 @@ class GunicornSource:
         _restore_timeout(self._sock, self._timeout_before)
 
 
-class Reader:
-    """A source as something to read from, for parsers.
-
-    ``ended_early`` tells afterwards whether the source ended before its end.
-    """
-
-    def __init__(self, source: Source, patience: float) -> None:
-        self.ended_early = False
-        self._source = source
-        self._patience = patience
-        self._left = source.length
-
-    def read(self, size: int) -> bytes:
-        """Return what has arrived, at most so many bytes; b"" at the end."""
-        if self._left is not None:
-            size = min(size, self._left)
-        if not size:
-            return b""
-        buffer = bytearray(size)
-        try:
-            received = self._source.readinto(memoryview(buffer), self._patience)
-        except Idle:
-            received = 0
-        if self._left is not None:
-            self._left -= received
-        if not received:
-            self.ended_early = bool(self._left) or getattr(
-                self._source, "broken", False
-            )
-        return bytes(memoryview(buffer)[:received])
-
-    def close(self) -> None:
-        self._source.close()
-
-
 def _restore_timeout(sock: Any, timeout: float | None) -> None:
     if sock.fileno() != -1:
         sock.settimeout(timeout)

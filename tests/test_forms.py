@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
+import time
+from datetime import timedelta
 
+import hypothesis
 import pytest
 from django.core.files import uploadhandler
 from django.http import QueryDict
+from hypothesis import given
+from hypothesis import strategies as st
 
-from resumable_uploads import errors, sources
+from resumable_uploads import errors
+from resumable_uploads.body import Body
 from resumable_uploads.models import Chunk, UploadSession
 from resumable_uploads.protocols import forms
 
 from .foreign import BOUNDARY, NO_TOKEN, Fine, Resumable, form
-from .making import ScriptedSource
+from .making import PAUSE, ScriptedSource
 from .rest import finished, sha256, some_bytes, staged
 from .visitor import Visitor
 
@@ -72,11 +79,36 @@ def test_a_form_may_arrive_in_pieces_of_any_size(step):
         f"\r\n--{BOUNDARY[:-1]}".encode() * 9,
         b"-" * 70_000,
         f"\n--{BOUNDARY[1:]}--\r\n".encode() * 5000,
+        # A delimiter begins a line, and a line ends in both.
+        f"a--{BOUNDARY}--\r\nb\n--{BOUNDARY}\r\nc\r--{BOUNDARY}--".encode(),
     ],
 )
 def test_bytes_that_look_like_a_boundary_stay_bytes(me, data):
     assert Resumable(data, chunk_size=len(data) or 1).send(me, 1).status == 200
     assert sha(me) == sha256(data)
+
+
+PIECES = [b"\r", b"\n", b"\r\n--", b"-", b"x" * 300, BOUNDARY[:-1].encode()]
+
+
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=30).map(b"".join),
+    st.lists(st.integers(1, 400), min_size=1, max_size=8),
+    st.lists(st.integers(1, 400), min_size=1, max_size=8),
+)
+@hypothesis.settings(max_examples=300, deadline=None)
+def test_a_part_is_what_was_sent_however_it_comes_and_is_taken(data, comes, taken):
+    body, headers = form({"a": "1"}, data)
+    rest, steps = body, []
+    for size in itertools.cycle(comes):
+        if not rest:
+            break
+        steps.append(rest[:size])
+        rest = rest[size:]
+    made = form_of(ScriptedSource(*steps, length=len(body)), headers)
+    assert read(made.source, itertools.cycle(taken)) == data
+    assert not made.source.broken
+    made.finish()
 
 
 def form_of(source, headers):
@@ -90,24 +122,33 @@ def form_of(source, headers):
     return made
 
 
-def read(source):
-    data, view = b"", memoryview(bytearray(10_000))
-    while size := source.readinto(view, 1):
+def read(source, sizes=None):
+    data = b""
+    while True:
+        view = memoryview(bytearray(next(sizes) if sizes else 10_000))
+        size = source.readinto(view, 1)
+        if not size:
+            return data
         data += bytes(view[:size])
-    return data
 
 
-def test_a_form_that_stalls_is_given_up():
+def test_a_form_that_stalls_is_given_up(settings):
+    settings.RESUMABLE_UPLOADS |= {"STALL_TIMEOUT": timedelta(seconds=0.01)}
     body, headers = form({"a": "1"}, DATA)
-
-    def stalls():
-        raise sources.Idle
-
-    made = form_of(ScriptedSource(body[:5000], stalls, length=len(body)), headers)
-    assert len(read(made.source)) < 5000
-    assert made.source.broken
+    script = body[:5000], *[PAUSE] * 100, lambda: time.sleep(0.02), PAUSE, body[5000:]
+    made = form_of(ScriptedSource(*script, length=len(body)), headers)
+    received = Body(made.source)
+    segment = received.whole(len(DATA))
+    assert sum(len(block) for block in segment) < 5000
+    assert received.stalled
     with pytest.raises(errors.Truncated):
-        made.finish()
+        received.check_end()
+
+
+def test_a_form_that_stalls_among_its_fields_is_given_up():
+    body, headers = form({"a": "1"}, DATA)
+    with pytest.raises(errors.Truncated):
+        form_of(ScriptedSource(body[:60], PAUSE, length=len(body)), headers)
 
 
 # Cuts
@@ -141,6 +182,20 @@ def test_all_bytes_of_the_file_count_when_only_the_end_of_the_form_is_cut(me, fi
     after = len(sent["body"]) - 4
     answer = me.cut("POST", sent["path"], sent["body"], after, headers=sent["headers"])
     assert answer.json()["code"] == "truncated"
+    assert sha(me) == sha256(DATA)
+
+
+@pytest.mark.parametrize("missing", ["the last delimiter", "all behind the file"])
+def test_a_form_without_its_end_is_cut_whatever_it_has_announced(me, file, missing):
+    sent = file.request(1)
+    end = f"\r\n--{BOUNDARY}--\r\n".encode()
+    body = sent["body"].removesuffix(end)
+    if missing == "the last delimiter":
+        body += end[:-4]
+    answer = me.request("POST", sent["path"], body, sent["headers"])
+    assert answer.status == 400
+    assert finished() == {} or missing == "the last delimiter"
+    assert file.send(me, 1).status == 200
     assert sha(me) == sha256(DATA)
 
 
@@ -192,6 +247,24 @@ def test_a_preamble_and_fields_behind_the_file_do_no_harm(me):
     body = b"preamble\r\n" + form({}, b"x")[0].removesuffix(end) + after + b"epilogue"
     assert send(me, body).status == 200
     assert sha(me) == sha256(b"x")
+
+
+def test_a_name_in_another_charset_is_still_a_name(me):
+    body = form({}, b"x", "b\xe4r.bin")[0].replace("b\xe4r".encode(), b"b\xe4r")
+    assert send(me, body).status == 200
+
+
+@pytest.mark.parametrize("behind", [b"x", b"-", b"\nX", b" x", b"--x: y"])
+def test_a_delimiter_with_something_behind_it_is_no_proper_one(me, behind):
+    body, headers = form({"a": "1"}, DATA)
+    delimiter = f"--{BOUNDARY}".encode()
+    body = body.replace(delimiter, delimiter + behind, 1)
+    assert send(me, body).status == 400
+    assert not UploadSession.objects.exists()
+
+
+def test_what_follows_the_form_has_its_limit(me):
+    assert send(me, form({}, b"x")[0] + b"x" * 300_000).status == 400
 
 
 def test_a_part_in_a_transfer_encoding_is_refused(me):

@@ -1,8 +1,7 @@
 """Chunks in multipart forms, streamed to the store without a file in between.
 
 The fields come first in what every client sends. They are read, and then the file part
-is left in the stream as a source, for the engine to take its bytes from. The parsing is
-Django's own.
+is left in the stream as a source, for the engine to take its bytes from.
 """
 
 from __future__ import annotations
@@ -12,14 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.http import QueryDict
-from django.http.multipartparser import (
-    FIELD,
-    FILE,
-    ChunkIter,
-    LazyStream,
-    MultiPartParserError,
-    Parser,
-)
 from django.utils.datastructures import MultiValueDict
 from django.utils.http import parse_header_parameters
 from rest_framework.request import Request
@@ -27,45 +18,14 @@ from rest_framework.request import Request
 from .. import errors
 from ..body import Body
 from ..conf import KIB, seconds
-from ..sources import Reader
 from .base import DRAIN_AT_MOST, DRAIN_SECONDS, check_charset, source_of
 from .foreign import ForeignView
+from .formdata import FormParts, Part
 
-READ_SIZE = 64 * KIB
 MAX_FIELDS = 200
 # Of all fields together, with their names.
 MAX_FIELD_BYTES = 256 * KIB
 MAX_BOUNDARY = 200
-
-
-class PartSource:
-    """The file part of a form, as a source of bytes."""
-
-    length = None
-
-    def __init__(self, pieces: Iterator[bytes], reader: Reader) -> None:
-        self._pieces = pieces
-        self._reader = reader
-        self._rest = memoryview(b"")
-
-    @property
-    def broken(self) -> bool:
-        return self._reader.ended_early
-
-    def readinto(self, view: memoryview, patience: float) -> int:
-        """Fill the front of a view; wait as long as the form's reader does."""
-        while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self._rest = memoryview(piece)
-        size = min(len(view), len(self._rest))
-        view[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
-        return size
-
-    def close(self) -> None:
-        """The form is closed as a whole."""
 
 
 class Form:
@@ -81,79 +41,74 @@ class Form:
         self.content_type, self._options = parse_header_parameters(
             request.META.get("CONTENT_TYPE") or ""
         )
+        # Where the bytes of the chunk come from; None: no file part was found.
         self.source: Any = source_of(request)
-        self._reader: Reader | None = None
-        self._parts: Iterator[Any] = iter(())
+        self._parts: FormParts | None = None
         self._room = MAX_FIELD_BYTES
 
     def begin(self) -> None:
-        """Read the fields up to the file part. Raise Invalid for what is no form."""
+        """Read the fields up to the file part.
+
+        Raise Invalid for what is no form, Truncated for what was cut before that.
+        """
         if self.content_type != "multipart/form-data":
             return
         boundary = self._options.get("boundary", "")
         if not boundary or len(boundary) > MAX_BOUNDARY or not boundary.isascii():
             raise errors.Invalid("The form has no proper boundary.")
-        self._reader = Reader(self.source, seconds("STALL_TIMEOUT"))
+        patience = seconds("STALL_TIMEOUT")
+        self._parts = FormParts(self.source, boundary.encode(), patience)
         self.source = None
-        stream = LazyStream(ChunkIter(self._reader, READ_SIZE))
-        self._parts = iter(Parser(stream, boundary.encode()))
-        for headers, part in self._files():
-            self._begin_file(headers, part)
-            return
+        # What precedes the first delimiter.
+        self._read_some(self._parts)
+        if part := self._next_file(self._parts):
+            self._begin_file(part)
 
     def finish(self) -> None:
         """Read what follows the file part. Raise Truncated where the form was cut."""
-        for _, part in self._files():
-            while part.read(READ_SIZE):
-                pass
-        if self._reader and self._reader.ended_early:
-            raise errors.Truncated("The form ended too early.")
+        if parts := self._parts:
+            parts.skip()
+            while self._next_file(parts):
+                parts.skip()
+            parts.end(self._room)
 
     def check_file(self) -> None:
-        """Raise Invalid, or Truncated, where no file part came after the fields."""
+        """Raise Invalid where no file part came after the fields."""
         if self.source is not None:
             return
-        self.finish()
         if any(_is_base64(value) for value in self.fields.values()):
             raise errors.Invalid(_NO_BASE64)
         raise errors.Invalid("The form has no file.")
 
     def close(self) -> None:
-        opened = self._reader or self.source
+        opened = self._parts or self.source
         if opened is not None:
             opened.close()
 
-    def _files(self) -> Iterator[tuple[Any, Any]]:
-        """Yield the file parts, and keep the fields that come before each."""
-        try:
-            for kind, headers, part in self._parts:
-                if kind == FILE:
-                    yield headers, part
-                elif kind == FIELD:
-                    self._add_field(headers, part)
-                else:
-                    # What precedes the first boundary, or follows the last one.
-                    self._read_some(part)
-        except (MultiPartParserError, UnicodeDecodeError) as error:
-            raise errors.Invalid("The form is malformed.") from error
+    def _next_file(self, parts: FormParts) -> Part | None:
+        """Go to the next file part, and keep the fields that come before it."""
+        while part := parts.next():
+            if part.filename:
+                return part
+            self._add_field(part, self._read_some(parts))
+        return None
 
-    def _begin_file(self, headers: Any, part: Any) -> None:
-        if "content-transfer-encoding" in headers:
+    def _begin_file(self, part: Part) -> None:
+        if part.is_encoded:
             raise errors.Invalid("Parts of a form must be sent as they are.")
-        self.filename = _option(headers, "filename")
-        self.content_type = headers.get("content-type", ("",))[0].strip()
-        assert self._reader
-        self.source = PartSource(iter(part), self._reader)
+        self.filename, self.content_type = part.filename, part.content_type
+        self.source = self._parts
 
-    def _add_field(self, headers: Any, part: Any) -> None:
-        name, value = _option(headers, "name"), self._read_some(part)
-        self._room -= len(name)
+    def _add_field(self, part: Part, value: bytes) -> None:
+        if part.is_nameless:
+            return
+        self._room -= len(part.name)
         if len(self.fields) >= MAX_FIELDS:
             raise errors.Invalid("The form has too many fields.")
-        self.fields.appendlist(name, value.decode(errors="replace"))
+        self.fields.appendlist(part.name, value.decode(errors="replace"))
 
-    def _read_some(self, part: Any) -> bytes:
-        value = part.read(max(self._room, 0) + 1)
+    def _read_some(self, parts: FormParts) -> bytes:
+        value = parts.value(max(self._room, 0))
         self._room -= len(value)
         if self._room < 0:
             is_base64 = _is_base64(value[:200].decode(errors="replace"))
@@ -171,10 +126,6 @@ _NO_BASE64 = (
 
 def _is_base64(value: str) -> bool:
     return value.startswith("data:") and ";base64," in value[:200]
-
-
-def _option(headers: Any, name: str) -> str:
-    return headers["content-disposition"][1].get(name, b"").decode(errors="replace")
 
 
 class FormView(ForeignView):
