@@ -199,6 +199,34 @@ class PairLookup(Generic[Row, Other]):
         return Statement(connection, sql), columns, others, prepare
 
 
+class Listing:
+    """The whole numbers in a field of all rows that have a value in another, in order.
+
+    Databases give whole numbers as Python has them: there is nothing to be converted.
+    """
+
+    def __init__(self, model: type[models.Model], by: str, field: str) -> None:
+        self.model = model
+        self.by = by
+        self.field = field
+
+    def __call__(self, value: Any) -> list[int]:
+        connection = connections[router.db_for_read(self.model)]
+        statement, prepare = kept(connection, self, lambda: self._made(connection))
+        return [number for (number,) in statement.all(prepared(prepare, [value]))]
+
+    def _made(self, connection: Any) -> tuple[Statement, list[Prepare | None]]:
+        key = self.model._meta.get_field(self.by)
+        wanted = self.model._meta.get_field(self.field)
+        table, quote = quoted_table(self.model, connection), connection.ops.quote_name
+        columns = [quote(field.column) for field in (wanted, key)]  # type: ignore[union-attr]
+        sql = (
+            f"SELECT {columns[0]} FROM {table} "  # nosec B608
+            f"WHERE {columns[1]} = %s ORDER BY {columns[0]}"
+        )
+        return Statement(connection, sql), preparers([key], connection)
+
+
 def _is_heard(model: type[models.Model]) -> bool:
     """Tell whether anybody wants to know of each row that is made."""
     return pre_init.has_listeners(model) or post_init.has_listeners(model)

@@ -14,6 +14,8 @@ from django.db.models.fields.files import FieldFile
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
+from .lookups import Listing
+
 
 class StoredFile(FieldFile):
     """A finished file, on the storage whose alias its upload names."""
@@ -228,10 +230,7 @@ class UploadSession(models.Model):
 
     @cached_property
     def _numbers(self) -> list[int]:
-        if not self.chunk_count:
-            return []
-        chunks = Chunk.objects.filter(upload=self).order_by("number")
-        return list(chunks.values_list("number", flat=True))
+        return _numbers_of(self.pk) if self.chunk_count else []
 
     @property
     def offset(self) -> int:
@@ -459,3 +458,6 @@ class Chunk(models.Model):
 
     def __str__(self) -> str:
         return f"{self.upload_id} #{self.number}"
+
+
+_numbers_of = Listing(Chunk, by="upload", field="number")

@@ -47,6 +47,10 @@ class Statement:
         """Run it; return the first row that it gives, or None."""
         return self._done(params, _first)
 
+    def all(self, params: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        """Run it; return all rows that it gives."""
+        return self._done(params, _all)
+
     def run(self, params: Sequence[Any]) -> int:
         """Run it; return how many rows it has changed."""
         return self._done(params, _count)
@@ -92,6 +96,10 @@ def _is_djangos(method: Any) -> bool:
 
 def _first(cursor: Any) -> Any:
     return cursor.fetchone()
+
+
+def _all(cursor: Any) -> Any:
+    return cursor.fetchall()
 
 
 def _count(cursor: Any) -> int:

@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.db import InterfaceError, OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import include, path, re_path
+from django.utils import timezone
 from rest_framework.permissions import IsAuthenticated
 
 from resumable_uploads.models import UploadSession
@@ -170,6 +171,29 @@ def test_both_ways_refuse_in_the_same_words(stranger, ways, said):
         if name not in NOT_SAID:
             assert short.headers.get(name) == long.headers.get(name), name
     assert not UploadSession.objects.get().received
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"Tus-Resumable": "0.2.2"}, {"Origin": "http://["}]
+)
+@pytest.mark.parametrize("which", ["there", "not there", "expired"])
+def test_both_ways_tell_the_same_of_an_offset(stranger, ways, said, which):
+    url = speech.create(stranger, 200)
+    speech.patch(stranger, url, 0, DATA)
+    if which == "not there":
+        url = url[:-12] + "0" * 12
+    if which == "expired":
+        UploadSession.objects.update(expires_at=timezone.now())
+    sent = speech.V1 | said
+    short = stranger.request("HEAD", url, b"", sent)
+    assert ways[-1] == "short"
+    long = stranger.request("HEAD", url, b"", sent | {"Cookie": "a=b"})
+    assert ways[-1] == "long"
+    assert short.status == long.status
+    for name in short.headers.keys() | long.headers.keys():
+        # What else may be asked is the REST framework's to say.
+        if name not in NOT_SAID | {"Allow"}:
+            assert short.headers.get(name) == long.headers.get(name), name
 
 
 @pytest.mark.parametrize(

@@ -336,7 +336,7 @@ class EndpointView(TusView):
 class UploadView(TusView, StoredView):
     """One upload."""
 
-    lean_methods = ("PATCH",)
+    lean_methods = ("HEAD", "PATCH")
 
     def head(self, request: Request, upload_id: str) -> HttpResponse:
         upload = engine.take_offset(self.find(upload_id))
