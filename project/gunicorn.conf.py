@@ -25,7 +25,7 @@ wsgi_app = "project.wsgi:application"
 chdir = str(Path(__file__).resolve().parent.parent)
 
 bind = f"{os.environ.get('ADDRESS', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
-worker_class = "gthread"
+worker_class = "resumable_uploads.workers.WarmThreadWorker"
 workers = int(os.environ.get("WEB_WORKERS", "2"))
 threads = int(os.environ.get("WEB_THREADS", "32"))
 

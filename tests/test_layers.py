@@ -21,7 +21,7 @@ LAYERS = [
     {"assembly", "retention", "webhooks"},
     {"inline", "tasks", "admin", "checks", "management", "protocols"}
     | {"forms", "rendering", "urls", "pages", "templatetags"}
-    | {"health", "metrics"},
+    | {"health", "metrics", "workers"},
 ]
 # Django's entry: it ties everything together, and nobody imports it.
 ENTRY = {"apps", "__init__", "migrations"}
@@ -35,6 +35,7 @@ HOMES = {
     "django.views": {"admin", "health", "metrics", "pages", "protocols", "urls"},
     "django.urls": {"admin", "pages", "protocols", "rendering", "urls"}
     | {"health", "metrics"},
+    "gunicorn": {"workers"},
     "prometheus_client": {"metrics"},
 }
 

@@ -1,0 +1,83 @@
+"""gunicorn's worker with threads, one of which is always warm.
+
+    worker_class = "resumable_uploads.workers.WarmThreadWorker"
+
+A pool of Python's lets its threads take turns. So each request finds another thread's
+buffer and database connection, and what these had in the processor's and the database's
+caches has been overwritten since. Here the thread that has just become idle is the next
+one. A site with few requests at once also has few database connections.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from gunicorn.workers.gthread import ThreadWorker
+
+
+class WarmQueue:
+    """A queue like ``queue.SimpleQueue`` that wakes who has come to wait last.
+
+    Without a lock of its own: handlers of signals may put something into it, also while
+    the thread that they have interrupted is doing so.
+    """
+
+    def __init__(self) -> None:
+        self._items: deque[Any] = deque()
+        # A lock that is held for each thread that waits; to release it is to wake it.
+        self._waiting: list[threading.Lock] = []
+
+    def put(self, item: Any) -> None:
+        self._items.append(item)
+        try:
+            last = self._waiting.pop()
+        except IndexError:
+            return
+        last.release()
+
+    def get(self, block: bool = True) -> Any:
+        """Return the item that was put first. Raise queue.Empty if not to ``block``."""
+        while True:
+            try:
+                return self._items.popleft()
+            except IndexError:
+                if not block:
+                    raise queue.Empty from None
+            self._wait()
+
+    def get_nowait(self) -> Any:
+        return self.get(block=False)
+
+    def _wait(self) -> None:
+        woken = threading.Lock()
+        woken.acquire()
+        self._waiting.append(woken)
+        if self._items:
+            # It was put before anybody knew that somebody waits.
+            try:
+                self._waiting.remove(woken)
+            except ValueError:
+                # By now somebody does, and lets go of the lock.
+                pass
+            else:
+                return
+        woken.acquire()
+
+
+class WarmThreads(ThreadPoolExecutor):
+    """A pool of threads that gives its next task to the thread that was busy last."""
+
+    def __init__(self, max_workers: int) -> None:
+        super().__init__(max_workers, thread_name_prefix="request")
+        self._work_queue = WarmQueue()  # type: ignore[assignment]
+
+
+class WarmThreadWorker(ThreadWorker):
+    """gunicorn's gthread, with such a pool."""
+
+    def get_thread_pool(self) -> WarmThreads:
+        return WarmThreads(self.cfg.threads)

@@ -1,0 +1,154 @@
+"""Threads for requests: all of them when there is much to do, one when there is not."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import pytest
+
+from resumable_uploads.workers import WarmQueue, WarmThreads
+
+
+@pytest.fixture
+def pool():
+    with WarmThreads(8) as pool:
+        yield pool
+
+
+def busy_at_once(pool, count):
+    """Have so many tasks under way at the same time; return what they have returned."""
+    together = threading.Barrier(count)
+
+    def task():
+        together.wait(10)
+        return threading.get_ident()
+
+    return [each.result(10) for each in [pool.submit(task) for _ in range(count)]]
+
+
+def taken_in_turn(pool, count):
+    """Return which threads so many tasks had, each begun when the last one was idle."""
+    threads = []
+    for _ in range(count):
+        threads.append(pool.submit(threading.get_ident).result(10))
+        time.sleep(0.01)
+    return threads
+
+
+def test_the_next_task_goes_to_the_thread_that_was_busy_last(pool):
+    assert len(set(busy_at_once(pool, 8))) == 8
+    time.sleep(0.05)
+    assert len(set(taken_in_turn(pool, 20))) == 1
+
+
+def test_a_pool_of_pythons_lets_all_its_threads_take_turns():
+    """What this is for: should it ever change, the pool is not needed any more."""
+    with ThreadPoolExecutor(8) as pool:
+        busy_at_once(pool, 8)
+        assert len(set(taken_in_turn(pool, 20))) > 1
+
+
+def test_all_threads_are_used_when_there_is_something_for_each(pool):
+    for _ in range(20):
+        assert len(set(busy_at_once(pool, 8))) == 8
+
+
+def test_what_there_is_no_thread_for_waits_in_line(pool):
+    gate, order = threading.Event(), []
+    held = [pool.submit(gate.wait, 10) for _ in range(8)]
+    waiting = [pool.submit(order.append, number) for number in range(20)]
+    assert not any(each.done() for each in waiting)
+    gate.set()
+    wait([*held, *waiting], 10)
+    assert sorted(order) == list(range(20))
+
+
+def test_nothing_is_lost_between_many_who_put_and_many_who_get():
+    shared, got = WarmQueue(), []
+
+    def put(first):
+        for number in range(first, first + 2000):
+            shared.put(number)
+
+    def get():
+        while (item := shared.get()) is not None:
+            got.append(item)
+
+    takers = [threading.Thread(target=get) for _ in range(6)]
+    givers = [threading.Thread(target=put, args=[n * 2000]) for n in range(6)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for each in takers + givers:
+            each.start()
+        for each in givers:
+            each.join(60)
+        for _ in takers:
+            shared.put(None)
+        for each in takers:
+            each.join(60)
+    finally:
+        sys.setswitchinterval(before)
+    assert not any(each.is_alive() for each in takers)
+    assert sorted(got) == list(range(12_000))
+
+
+def test_an_item_that_is_put_just_before_somebody_waits_is_taken(monkeypatch):
+    shared = WarmQueue()
+
+    class Late(threading.Thread):
+        def run(self):
+            self.got = shared.get()
+
+    # Put between the look at an empty queue and the registration of who waits.
+    ready = shared._wait
+    shared._wait = lambda: (shared.put("early"), ready())
+    late = Late()
+    late.start()
+    late.join(5)
+    assert late.got == "early"
+    assert shared._waiting == []
+
+
+def test_who_does_not_want_to_wait_hears_that_there_is_nothing():
+    shared = WarmQueue()
+    with pytest.raises(queue.Empty):
+        shared.get_nowait()
+    shared.put(1)
+    assert shared.get_nowait() == 1
+
+
+def test_a_handler_of_a_signal_may_put_something_at_any_moment():
+    """A worker that is told to quit shuts its pool down from within the handler."""
+    shared, put = WarmQueue(), []
+
+    def handler(*args):
+        put.append(None)
+        shared.put("signal")
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        for _ in range(20_000):
+            shared.put("loop")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    got = [shared.get_nowait() for _ in range(20_000 + len(put))]
+    assert got.count("signal") == len(put) > 0
+
+
+@pytest.mark.parametrize("shut", ["pool.shutdown()", "pool.shutdown(wait=False)", ""])
+def test_a_process_ends_that_has_idle_threads(shut):
+    code = (
+        "from resumable_uploads.workers import WarmThreads\n"
+        "pool = WarmThreads(4)\n"
+        "[each.result() for each in [pool.submit(sum, [1]) for _ in range(9)]]\n"
+    )
+    subprocess.run([sys.executable, "-c", code + shut], check=True, timeout=30)
