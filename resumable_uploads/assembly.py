@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -21,7 +21,9 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from . import body, engine, errors, hooks, outbox
+from .changes import Plus, change
 from .conf import seconds, setting
+from .lookups import Listing
 from .models import Chunk, State, UploadSession
 from .policies import UploadPolicy, get_policy, policy_of
 from .stores import Piece, Place, Store, Whole, store_for
@@ -45,7 +47,9 @@ def assemble(upload_id: uuid.UUID | str) -> bool:
     lease = uuid.uuid4().hex
     if not _claim(upload_id, lease):
         return False
-    upload = UploadSession.objects.get(pk=upload_id)
+    upload = engine.upload_by_id(upload_id)
+    if upload is None:
+        return False
     if upload.attempts > setting("ASSEMBLY_ATTEMPTS"):
         _note_failure(upload, errors.StorageUnavailable("Its assembly dies each time."))
         return False
@@ -68,7 +72,7 @@ def assemble(upload_id: uuid.UUID | str) -> bool:
         _drop_strays(upload)
     # Before it is settled: what is not settled is found again by housekeeping.
     engine.supersede(upload)
-    engine.settle([upload.pk])
+    engine.settle_taken(upload)
     return True
 
 
@@ -84,14 +88,27 @@ def waiting(now: datetime | None = None) -> QuerySet[UploadSession]:
 
 def _claim(upload_id: uuid.UUID | str, lease: str) -> bool:
     now = timezone.now()
+    mine = {"lease": lease, "active_at": now}
+    is_new: dict[str, Any] = {"state": State.ASSEMBLING, "lease": "", "retry_at": None}
+    counted = mine | {"attempts": Plus(1)}
+    if change(UploadSession, upload_id, counted, (), **is_new) is not None:
+        return True
+    # It was tried before, or its worker is dead, or there is nothing to do.
     free = waiting(now).filter(pk=upload_id)
-    return bool(free.update(lease=lease, attempts=F("attempts") + 1, active_at=now))
+    return bool(free.update(attempts=F("attempts") + 1, **mine))
 
 
 def _mine(upload: UploadSession) -> QuerySet[UploadSession]:
     return UploadSession.objects.filter(
         pk=upload.pk, state=State.ASSEMBLING, lease=upload.lease
     )
+
+
+def _change_mine(upload: UploadSession, to: Mapping[str, Any]) -> None:
+    """Change the row of an upload that this worker assembles. Raise LeaseLost."""
+    state, lease = State.ASSEMBLING, upload.lease
+    if change(UploadSession, upload.pk, to, state=state, lease=lease) is None:
+        raise LeaseLost
 
 
 def _assemble(upload: UploadSession) -> None:
@@ -133,8 +150,10 @@ class _Chunk(NamedTuple):
 
 
 def _chunks(upload: UploadSession) -> list[_Chunk]:
-    rows = Chunk.objects.filter(upload=upload).order_by("offset", "number")
-    return [_Chunk(*row) for row in rows.values_list(*_Chunk._fields)]
+    return [_Chunk(*row) for row in _chunks_of(upload.pk)]
+
+
+_chunks_of = Listing(Chunk, "upload", _Chunk._fields, order="offset number")
 
 
 def _checked(upload: UploadSession, chunks: list[_Chunk]) -> str:
@@ -239,29 +258,30 @@ def _planned_name(upload: UploadSession, policy: UploadPolicy, store: Store) -> 
 
 def _note_plan(upload: UploadSession, name: str, checksum: str) -> None:
     upload.file.name, upload.checksum = name, checksum
-    if not _mine(upload).update(file=name, checksum=checksum):
-        raise LeaseLost
+    _change_mine(upload, {"file": name, "checksum": checksum})
 
 
 def _complete(upload: UploadSession, name: str, checksum: str) -> None:
-    """Make the file known. Exactly one worker comes through here."""
-    now = timezone.now()
+    """Make the file known. Exactly one worker comes through here.
+
+    It has the lease for what follows, too: see ``engine.settle_taken``.
+    """
+    now, token = timezone.now(), uuid.uuid4().hex
+    completed = {
+        "state": State.COMPLETE,
+        "file": name,
+        "checksum": checksum,
+        "completed_at": now,
+        "active_at": now,
+        "lease": token,
+        "error": "",
+        "error_code": "",
+        "settled": False,
+    }
     with transaction.atomic(durable=True):
-        completed = _mine(upload).update(
-            state=State.COMPLETE,
-            file=name,
-            checksum=checksum,
-            completed_at=now,
-            active_at=now,
-            lease="",
-            error="",
-            error_code="",
-            settled=False,
-        )
-        if completed:
-            _note(hooks.COMPLETED, upload)
-    if not completed:
-        raise LeaseLost
+        _change_mine(upload, completed)
+        _note(hooks.COMPLETED, upload)
+    upload.lease = token
 
 
 def _note(event: str, upload: UploadSession) -> None:

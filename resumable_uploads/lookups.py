@@ -200,30 +200,36 @@ class PairLookup(Generic[Row, Other]):
 
 
 class Listing:
-    """The whole numbers in a field of all rows that have a value in another, in order.
+    """Some fields of all rows that have a value in another one, in order.
 
-    Databases give whole numbers as Python has them: there is nothing to be converted.
+    Only texts and whole numbers: databases give them as Python has them.
     """
 
-    def __init__(self, model: type[models.Model], by: str, field: str) -> None:
+    def __init__(
+        self, model: type[models.Model], by: str, fields: Sequence[str], order: str = ""
+    ) -> None:
         self.model = model
         self.by = by
-        self.field = field
+        self.fields = fields
+        self.order = order.split() or [*fields]
 
-    def __call__(self, value: Any) -> list[int]:
+    def __call__(self, value: Any) -> Sequence[Sequence[Any]]:
         connection = connections[router.db_for_read(self.model)]
         statement, prepare = kept(connection, self, lambda: self._made(connection))
-        return [number for (number,) in statement.all(prepared(prepare, [value]))]
+        return statement.all(prepared(prepare, [value]))
 
     def _made(self, connection: Any) -> tuple[Statement, list[Prepare | None]]:
-        key = self.model._meta.get_field(self.by)
-        wanted = self.model._meta.get_field(self.field)
-        table, quote = quoted_table(self.model, connection), connection.ops.quote_name
-        columns = [quote(field.column) for field in (wanted, key)]  # type: ignore[union-attr]
+        def columns(names: Sequence[str]) -> str:
+            fields = [self.model._meta.get_field(name) for name in names]
+            quote = connection.ops.quote_name
+            return ", ".join(quote(field.column) for field in fields)  # type: ignore[union-attr]
+
         sql = (
-            f"SELECT {columns[0]} FROM {table} "  # nosec B608
-            f"WHERE {columns[1]} = %s ORDER BY {columns[0]}"
+            f"SELECT {columns(self.fields)} "  # nosec B608
+            f"FROM {quoted_table(self.model, connection)} "
+            f"WHERE {columns([self.by])} = %s ORDER BY {columns(self.order)}"
         )
+        key = self.model._meta.get_field(self.by)
         return Statement(connection, sql), preparers([key], connection)
 
 

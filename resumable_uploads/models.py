@@ -230,7 +230,8 @@ class UploadSession(models.Model):
 
     @cached_property
     def _numbers(self) -> list[int]:
-        return _numbers_of(self.pk) if self.chunk_count else []
+        found = _numbers_of(self.pk) if self.chunk_count else ()
+        return [number for (number,) in found]
 
     @property
     def offset(self) -> int:
@@ -460,4 +461,4 @@ class Chunk(models.Model):
         return f"{self.upload_id} #{self.number}"
 
 
-_numbers_of = Listing(Chunk, by="upload", field="number")
+_numbers_of = Listing(Chunk, by="upload", fields=("number",))

@@ -495,7 +495,7 @@ STEPS: list[tuple[Any, str]] = [
     (filesystem, "sync_folder"),
     (filesystem.FilesystemWhole, "publish"),
     (assembly, "_complete"),
-    (engine.ending, "_taken_to_settle"),
+    (engine.ending, "_settle"),
     (FilesystemStore, "release"),
     (engine.ending, "_drop_bytes"),
 ]

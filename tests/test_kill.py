@@ -235,7 +235,7 @@ def test_in_the_middle_of_a_part(kill, line, when, locks):
         (f"{ASSEMBLY}:_claim", "after"),
         (f"{STORE}:FilesystemStore.join", "after"),
         (f"{STORE}:FilesystemWhole._link", "after"),
-        (f"{ENGINE}:settle", "before"),
+        (f"{ENGINE}:settle_taken", "before"),
     ],
 )
 def test_in_the_middle_of_a_manifest(kill, line, when):

@@ -26,6 +26,7 @@ from .ending import (
     overdue,
     reject,
     settle,
+    settle_taken,
 )
 from .finding import (
     LAST_WORDS,
@@ -52,7 +53,14 @@ from .opening import OPEN_TRIES, NewUpload, advised_chunk_size, open
 from .parts import finish_with, put_part
 from .quotas import NO_LIMIT, owner_of_upload
 from .rewinding import reshape, restart, rewind, skip_known
-from .rows import FULL_STATES, SLIDE_STEP, WAITING_STATES, outcome, refreshed
+from .rows import (
+    FULL_STATES,
+    SLIDE_STEP,
+    WAITING_STATES,
+    outcome,
+    refreshed,
+    upload_by_id,
+)
 from .writing import tidy
 
 __all__ = [
@@ -101,8 +109,10 @@ __all__ = [
     "retry",
     "rewind",
     "settle",
+    "settle_taken",
     "skip_known",
     "supersede",
     "take_offset",
     "tidy",
+    "upload_by_id",
 ]

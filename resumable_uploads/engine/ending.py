@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,16 +13,21 @@ from django.db.models import Case, CharField, F, Q, QuerySet, Value, When
 from django.utils import timezone
 
 from .. import errors, hooks, outbox
+from ..changes import change
 from ..conf import setting
+from ..lookups import Listing
 from ..models import OPEN_STATES, Chunk, State, UploadSession
 from ..stores import Store, store_for
 from ..stores.base import translated_errors
-from .rows import WAITING_STATES, new_lease
+from .rows import WAITING_STATES, new_lease, upload_by_id
 
 log = logging.getLogger(__name__)
 
 # Who settles an upload has so long; then somebody else does.
 SETTLING_TAKES = timedelta(minutes=1)
+
+# The chunks of others that are made of an upload's bytes.
+_lent = Listing(Chunk, by="source", fields=("number",))
 
 
 def cancel(upload: UploadSession, with_file: bool = True) -> None:
@@ -133,31 +138,64 @@ def settle(upload_ids: Iterable[uuid.UUID]) -> int:
     Return how many uploads are settled by this call. What cannot be done now stays
     undone for the next housekeeping.
     """
-    mine = _taken_to_settle(list(upload_ids))
-    ended = list(mine)
+    token = new_lease()
+    return _settle(list(_taken_to_settle(list(upload_ids), token)), token)
+
+
+def settle_taken(upload: UploadSession) -> int:
+    """Do the same for an upload whose lease was taken for that by what has ended it."""
+    row = upload_by_id(upload.pk)
+    return _settle([row], row.lease) if row and row.lease == upload.lease else 0
+
+
+def _settle(ended: Sequence[UploadSession], token: str) -> int:
     lent = lenders(upload.pk for upload in ended)
     done = [
         upload.pk for upload in ended if upload.pk not in lent and _drop_bytes(upload)
     ]
     Chunk.objects.filter(upload__in=done).delete()
-    for upload in mine.filter(pk__in=done):
-        hooks.tell(_EVENTS[State(upload.state)], upload)
+    # It may have taken so long that another one is at it by now.
+    for row in _still_held(done, token):
+        hooks.tell(_EVENTS[State(row.state)], row)
+    return _note_settled(done, token)
+
+
+# An assembly settles one upload, by statements that are kept; a purge a whole batch, by
+# one query for each step.
+
+
+def _still_held(upload_ids: Sequence[uuid.UUID], token: str) -> Iterable[UploadSession]:
+    if len(upload_ids) == 1:
+        row = upload_by_id(upload_ids[0])
+        return [row] if row and row.lease == token else []
+    return UploadSession.objects.filter(pk__in=upload_ids, lease=token)
+
+
+def _note_settled(upload_ids: Sequence[uuid.UUID], token: str) -> int:
+    done = {"settled": True, "lease": ""}
+    if len(upload_ids) == 1:
+        pk, state = upload_ids[0], State.COMPLETE
+        if change(UploadSession, pk, done, state=state, lease=token) is not None:
+            return 1
     # What is gone has no file any more, and its name may one day be another one's.
     kept = Case(
         When(state=State.COMPLETE, then=F("file")),
         default=Value(""),
         output_field=CharField(),
     )
-    return mine.filter(pk__in=done).update(settled=True, lease="", file=kept)
+    mine = UploadSession.objects.filter(pk__in=upload_ids, lease=token)
+    return mine.update(file=kept, **done)
 
 
-def _taken_to_settle(upload_ids: list[uuid.UUID]) -> QuerySet[UploadSession]:
+def _taken_to_settle(
+    upload_ids: list[uuid.UUID], token: str
+) -> QuerySet[UploadSession]:
     """Take those that have ended and that nobody else is settling; return them.
 
     Who is killed while telling the listeners is followed by another one, who tells them
     again: one that has heard nothing would be worse.
     """
-    token, now = new_lease(), timezone.now()
+    now = timezone.now()
     rows = UploadSession.objects.filter(
         pk__in=upload_ids, settled=False, state__in=_EVENTS
     )
@@ -168,7 +206,10 @@ def _taken_to_settle(upload_ids: list[uuid.UUID]) -> QuerySet[UploadSession]:
 
 def lenders(upload_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
     """Return those whose bytes other uploads are made of; they cannot go yet."""
-    lent = Chunk.objects.filter(source__in=list(upload_ids))
+    pks = list(upload_ids)
+    if len(pks) == 1:
+        return set(pks) if _lent(pks[0]) else set()
+    lent = Chunk.objects.filter(source__in=pks)
     return set(lent.values_list("source", flat=True))
 
 

@@ -87,7 +87,7 @@ def end_if_full(upload: UploadSession, received: int, chunk_count: int) -> None:
     upload.received, upload.chunk_count = received, chunk_count
     upload.addressed_by = upload.addressed_by or AddressedBy.NUMBER
     if upload.ends_when_full and upload.is_full:
-        receiving(upload).update(**ENDED)
+        change_receiving(upload, ENDED)
         upload.state = State.ASSEMBLING
 
 
