@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import http.client
@@ -13,7 +14,7 @@ import socket
 import string
 import struct
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -157,7 +158,8 @@ class Client:
         silent. Return the request; a stalled one may be gone on with.
         """
         request = self.begin(method, path, len(body), headers)
-        request.send(body[:after])
+        with request.closed_if_it_fails():
+            request.send(body[:after])
         # What is on the way when a reset comes is lost; what the server has is not.
         time.sleep(0.3 if how == "rst" else 0)
         {"fin": request.close, "rst": request.reset, "stall": lambda: None}[how]()
@@ -184,16 +186,26 @@ class RawRequest:
     ) -> None:
         self.method = method
         self.socket = socket.create_connection((host, port), timeout=60)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         lines = [f"{method} {path} HTTP/1.1", f"Host: {host}:{port}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        self.send("\r\n".join([*lines, "", ""]).encode())
+        with self.closed_if_it_fails():
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.send("\r\n".join([*lines, "", ""]).encode())
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    @contextlib.contextmanager
+    def closed_if_it_fails(self) -> Iterator[None]:
+        """Leave no socket to whoever is not given the request."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
