@@ -11,7 +11,8 @@ APT_GET := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 BIN := $(VENV)/bin
 PYTHON_FILES := manage.py project resumable_uploads tests $(wildcard benchmarks)
 JS_TESTS := $(shell find tests/js -name '*test*.*js' 2>/dev/null)
-PYTEST := $(BIN)/python -m pytest -n 2
+# Two processors have time for three: browsers and servers are mostly waited for.
+PYTEST := $(BIN)/python -m pytest -n 3
 # Real servers and a real browser on a busy machine may be late. What failed is run once
 # more, by itself; to fail twice is to fail, and both times are in the output.
 AGAIN := $(PYTEST) --last-failed --last-failed-no-failures none

@@ -68,11 +68,14 @@ def assemble(upload_id: uuid.UUID | str) -> bool:
             _leave(upload)
             return False
         raise
+    store = store_for(upload.storage)
     if upload.attempts > 1:
-        _drop_strays(upload)
+        drop_strays(store, upload.pk, upload.file_name)
     # Before it is settled: what is not settled is found again by housekeeping.
     engine.supersede(upload)
     engine.settle_taken(upload)
+    if upload.attempts > 1:
+        _expect_strays(store, upload)
     return True
 
 
@@ -300,31 +303,40 @@ def _take_back(upload: UploadSession, store: Store, name: str) -> None:
 
 def _leave(upload: UploadSession) -> None:
     """Take along what a worker has made that came too late."""
+    # First of all the files: who dies now leaves the note of them to the next sweep.
+    drop_strays(store_for(upload.storage), upload.pk, upload.file_name)
     engine.tidy(upload)
-    _drop_strays(upload)
 
 
-def _drop_strays(upload: UploadSession) -> None:
-    """Drop what a publication that was broken off has left beside the file.
+def drop_strays(store: Store, upload_id: uuid.UUID, name: str) -> None:
+    """Drop what publications have left beside the file of an upload, or in its place.
 
     Where the name is taken, a storage chooses another one, and does not tell it before
     it is done. Only a folder with the upload's id as its name can be nobody else's; and
     while somebody assembles, nobody knows which name will be the right one.
     """
-    folder, _, _ = upload.file_name.rpartition("/")
-    row = UploadSession.objects.filter(pk=upload.pk).first()
-    if not folder.endswith(str(upload.pk)) or (row and row.is_open):
+    folder, _, _ = name.rpartition("/")
+    row = UploadSession.objects.filter(pk=upload_id).first()
+    if not folder.endswith(str(upload_id)) or (row and row.is_open):
         return
-    store = store_for(upload.storage)
     kept = row.file_name if row and row.state == State.COMPLETE else ""
     try:
         for name in store.final.listdir(folder)[1]:
             if f"{folder}/{name}" != kept:
-                store.delete_file(upload.pk, f"{folder}/{name}")
+                store.delete_file(upload_id, f"{folder}/{name}")
     except (FileNotFoundError, NotImplementedError):
         return
     except Exception:
-        log.warning("Strays of upload %s are left", upload.pk, exc_info=True)
+        log.warning("Strays of upload %s are left", upload_id, exc_info=True)
+
+
+def _expect_strays(store: Store, upload: UploadSession) -> None:
+    """Have it looked for strays again, should a worker who was outrun die over one."""
+    try:
+        if not store.finishes_at_once:
+            store.doom(upload.pk, upload.file_name)
+    except Exception:
+        log.warning("Nobody looks for strays of %s again", upload.pk, exc_info=True)
 
 
 def _note_failure(upload: UploadSession, error: Exception) -> bool:

@@ -220,7 +220,7 @@ def orphans(store: Store) -> Iterator[uuid.UUID]:
 
 
 def _is_orphan(store: Store, pk: uuid.UUID, state: str | None) -> bool:
-    if state is not None and not (state in GONE_STATES and store.doomed(pk)):
+    if state is not None and (state not in END_STATES or not store.doomed(pk)):
         return state in END_STATES
     age = time.time() - store.touched_at(pk)
     return age > ORPHANS_ARE_OLDER_THAN.total_seconds()
@@ -240,10 +240,12 @@ def sweep() -> int:
 
 
 def _drop_orphan(store: Store, pk: uuid.UUID) -> None:
-    """Drop bytes without an upload, and a file that was to go and is still there."""
-    rows = UploadSession.objects.filter(pk=pk).exclude(state__in=GONE_STATES)
-    if not rows.exists() and (name := store.doomed(pk)):
-        store.delete_file(pk, name)
+    """Drop bytes without an upload, and files that were to go and are still there."""
+    if name := store.doomed(pk):
+        rows = UploadSession.objects.filter(pk=pk).exclude(state__in=GONE_STATES)
+        if not rows.exists():
+            store.delete_file(pk, name)
+        assembly.drop_strays(store, pk, name)
     store.release(pk)
 
 
@@ -272,6 +274,9 @@ def forget_bytes(sender: Any, instance: UploadSession, **kwargs: Any) -> None:
         if _takes_file_along(store, upload):
             store.delete_file(upload.pk, upload.file_name)
         store.release(upload.pk, keys)
+        if upload.state == State.ASSEMBLING and not store.finishes_at_once:
+            # Whoever is about to publish it may die before he finds that it has gone.
+            _doomed(store, upload)
 
     transaction.on_commit(drop, robust=True)
 
@@ -283,7 +288,7 @@ def _takes_file_along(store: Store, upload: UploadSession) -> bool:
 def _doomed(store: Store, upload: UploadSession) -> list[str]:
     """Note which file goes; return the key of the note, where it could be written."""
     try:
-        return [store.doom(upload.pk, upload.file_name)]
+        return [store.doom(upload.pk, upload.file_name)] if upload.file_name else []
     except Exception:
         log.warning("Nobody else would delete %s", upload.file_name, exc_info=True)
         return []

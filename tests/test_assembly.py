@@ -579,6 +579,9 @@ def test_a_death_at_any_step_on_any_storage_is_made_good_by_the_next(
         use(settings, RUNNER="inline")
         next_day(upload)
     assert now(upload).state == State.COMPLETE
+    # An hour later it is looked whether the first worker was only asleep.
+    monkeypatch.setattr(retention, "ORPHANS_ARE_OLDER_THAN", timedelta(0))
+    retention.sweep()
     assert read(upload) == DATA
     assert len(finished()) == 1
     assert ends == [upload.pk]

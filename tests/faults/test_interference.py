@@ -153,11 +153,19 @@ def test_while_it_goes_on(first, second, ground, tmp_path, settings):
         sweep.recover_all()
 
 
+# How many steps after the disturbance.
+DEATHS = [
+    ("the last chunk", "take_over", "storage", 3),
+    ("the last chunk", "cancel", "storage", 5),
+    ("the last chunk", "delete", "storage", 1),
+    ("the last chunk", "cancel", "folder", 1),
+]
+if IS_THOROUGH:
+    DEATHS = [(*pair, later) for pair in PAIRS for later in (0, 1, 3, 5)]
+
+
 @pytest.mark.once
-@pytest.mark.parametrize("later", [0, 1, 3, 5] if IS_THOROUGH else [1])
-@pytest.mark.parametrize(
-    ("first", "second", "ground"), PAIRS if IS_THOROUGH else PAIRS[:2]
-)
+@pytest.mark.parametrize(("first", "second", "ground", "later"), DEATHS)
 def test_and_then_it_dies(
     first, second, ground, later, executioner, tmp_path, settings
 ):
