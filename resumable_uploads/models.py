@@ -452,8 +452,12 @@ class Chunk(models.Model):
             ),
         )
         indexes = (
+            # In the one form in which SQLite sees that it has what a deletion of an
+            # upload asks for; else it goes through all chunks for each upload.
             models.Index(
-                "source", name="resumable_uploads_lent", condition=~Q(source=None)
+                "source",
+                name="resumable_uploads_lent",
+                condition=Q(source__isnull=False),
             ),
         )
 

@@ -67,7 +67,8 @@ def purge(
     size = batch_size or setting("PURGE_BATCH_SIZE")
     idle = _idle(older_than)
     if dry_run:
-        return Purged(idle.count(), _forgettable().count(), _unsettled().count())
+        forgotten = _those(_forgettable()).count()
+        return Purged(_those(idle).count(), forgotten, _unsettled().count())
     webhooks.forget(size)
     return Purged(
         expired=_in_batches(idle, size, at_most, _expire_batch),
@@ -76,27 +77,29 @@ def purge(
     )
 
 
-def _idle(older_than: timedelta | None) -> QuerySet[UploadSession]:
+def _idle(older_than: timedelta | None) -> Q:
     if older_than is None:
-        return engine.overdue()
-    return engine.overdue() | engine.idle_since(timezone.now() - older_than)
+        return engine.is_overdue()
+    return engine.is_overdue() | engine.is_idle_since(timezone.now() - older_than)
 
 
-def _in_batches(
-    rows: QuerySet[UploadSession], size: int, at_most: int | None, verb: Any
-) -> int:
-    """Do a verb to all uploads, batch after batch; return to how many it was done.
+def _those(which: Q) -> QuerySet[UploadSession]:
+    return UploadSession.objects.filter(which)
+
+
+def _in_batches(which: Q, size: int, at_most: int | None, verb: Any) -> int:
+    """Do a verb to all uploads of a kind, batch after batch; return to how many.
 
     A batch to which another purge was quicker is no reason to stop.
     """
     # The order of an index: without, PostgreSQL may go through the whole table for each
     # batch, by what it knew of it before the purge.
-    rows, total = rows.order_by("state", "expires_at"), 0
+    keys, total = _those(which).order_by("state", "expires_at").values_list("pk"), 0
     before: list[uuid.UUID] = []
     while at_most is None or total < at_most:
         wanted = size if at_most is None else min(size, at_most - total)
-        batch = list(rows.values_list("pk", flat=True)[:wanted])
-        done = verb(batch, rows) if batch else 0
+        batch = [pk for (pk,) in keys[:wanted]]
+        done = verb(batch, which) if batch else 0
         total += done
         if len(batch) < wanted or (not done and batch == before):
             break
@@ -104,22 +107,20 @@ def _in_batches(
     return total
 
 
-def _expire_batch(batch: list[uuid.UUID], rows: QuerySet[UploadSession]) -> int:
-    expired = engine.expire_all(rows.filter(pk__in=batch))
+def _expire_batch(batch: list[uuid.UUID], which: Q) -> int:
+    expired = engine.expire_all(engine.among(batch, which))
     engine.settle(batch)
     return expired
 
 
-def _forgettable() -> QuerySet[UploadSession]:
-    """Return the tombstones that nobody asks about any more."""
-    return UploadSession.objects.filter(
-        state__in=GONE_STATES, settled=True, expires_at__lte=timezone.now()
-    )
+def _forgettable() -> Q:
+    """Tell of an upload that it is a tombstone that nobody asks about any more."""
+    return Q(state__in=GONE_STATES, settled=True, expires_at__lte=timezone.now())
 
 
-def _forget_batch(batch: list[uuid.UUID], rows: QuerySet[UploadSession]) -> int:
+def _forget_batch(batch: list[uuid.UUID], which: Q) -> int:
     # Other apps may refer to uploads, so that their on_delete has to be heeded.
-    _, by_model = rows.filter(pk__in=batch).delete()
+    _, by_model = engine.among(batch, which).delete()
     return by_model.get(UploadSession._meta.label, 0)
 
 

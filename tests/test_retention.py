@@ -198,6 +198,26 @@ def test_purging_takes_queries_by_the_batch(django_assert_max_num_queries):
         assert retention.purge(batch_size=100).expired == 40
 
 
+@pytest.mark.only_on("sqlite")
+def test_each_batch_is_looked_up_by_its_keys(settings):
+    """Else SQLite goes through all that have expired, for each batch of them anew.
+
+    And to delete an upload, through no chunks but its own and those it has lent.
+    """
+    settings.RESUMABLE_UPLOADS |= {"TOMBSTONES_KEPT_FOR": timedelta(0)}
+    change(many(6), expires_at=ago(1))
+    with CaptureQueriesContext(connection) as asked:
+        assert retention.purge(batch_size=3) == Purged(expired=6, forgotten=6)
+    by_keys = [query["sql"] for query in asked if '"id" IN' in query["sql"]]
+    assert len(by_keys) > 8
+    for sql in by_keys:
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+            plan = [row[3] for row in cursor.fetchall()]
+        assert "(id=?)" in plan[0], sql
+        assert not any("SCAN" in step for step in plan), (sql, plan)
+
+
 def test_one_upload_that_cannot_be_dropped_does_not_stop_the_others(monkeypatch):
     uploads = many(7)
     change(uploads, expires_at=ago(1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -52,20 +52,33 @@ def expire(upload: UploadSession) -> bool:
     return expired
 
 
-def overdue(now: datetime | None = None) -> QuerySet[UploadSession]:
-    """Return the uploads whose time is up."""
-    return UploadSession.objects.filter(
+def is_overdue(now: datetime | None = None) -> Q:
+    """Tell of an upload that its time is up."""
+    return Q(
         state__in=WAITING_STATES,
         expires_at__lte=now or timezone.now(),
         claimed_at=None,
     )
 
 
-def idle_since(moment: datetime) -> QuerySet[UploadSession]:
-    """Return the unfinished uploads that nothing has come for since a moment."""
-    return UploadSession.objects.filter(
-        state__in=WAITING_STATES, active_at__lt=moment, claimed_at=None
-    )
+def overdue(now: datetime | None = None) -> QuerySet[UploadSession]:
+    """Return the uploads whose time is up."""
+    return UploadSession.objects.filter(is_overdue(now))
+
+
+def is_idle_since(moment: datetime) -> Q:
+    """Tell of an unfinished upload that nothing has come for it since a moment."""
+    return Q(state__in=WAITING_STATES, active_at__lt=moment, claimed_at=None)
+
+
+def among(upload_ids: Collection[uuid.UUID], condition: Q) -> QuerySet[UploadSession]:
+    """Return those of some uploads of which a condition is true, by their keys.
+
+    That it is not untrue says the same, and is nothing that an index could be used for.
+    SQLite takes any index for better than a list of keys, and would go through all the
+    uploads that are so, for each batch anew.
+    """
+    return UploadSession.objects.filter(~Q(~condition), pk__in=upload_ids)
 
 
 def expire_all(rows: QuerySet[UploadSession]) -> int:
@@ -196,12 +209,10 @@ def _taken_to_settle(
     again: one that has heard nothing would be worse.
     """
     now = timezone.now()
-    rows = UploadSession.objects.filter(
-        pk__in=upload_ids, settled=False, state__in=_EVENTS
-    )
+    unsettled = Q(settled=False, state__in=_EVENTS)
     free = Q(lease="") | Q(active_at__lt=now - SETTLING_TAKES)
-    rows.filter(free).update(lease=token, active_at=now)
-    return rows.filter(lease=token)
+    among(upload_ids, unsettled & free).update(lease=token, active_at=now)
+    return among(upload_ids, unsettled & Q(lease=token))
 
 
 def lenders(upload_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
