@@ -331,10 +331,14 @@ def drop_strays(store: Store, upload_id: uuid.UUID, name: str) -> None:
 
 
 def _expect_strays(store: Store, upload: UploadSession) -> None:
-    """Have it looked for strays again, should a worker who was outrun die over one."""
+    """Have it looked for strays again, should a worker who was outrun die over one.
+
+    The note names the folder, and not the file: that is to stay.
+    """
+    folder, _, _ = upload.file_name.rpartition("/")
     try:
-        if not store.finishes_at_once:
-            store.doom(upload.pk, upload.file_name)
+        if folder.endswith(str(upload.pk)) and not store.finishes_at_once:
+            store.doom(upload.pk, f"{folder}/")
     except Exception:
         log.warning("Nobody looks for strays of %s again", upload.pk, exc_info=True)
 

@@ -243,10 +243,13 @@ def sweep() -> int:
 def _drop_orphan(store: Store, pk: uuid.UUID) -> None:
     """Drop bytes without an upload, and files that were to go and are still there."""
     if name := store.doomed(pk):
-        rows = UploadSession.objects.filter(pk=pk).exclude(state__in=GONE_STATES)
-        if not rows.exists():
+        row = UploadSession.objects.filter(pk=pk).first()
+        is_file = not name.endswith("/")
+        if is_file and (row is None or row.is_gone):
             store.delete_file(pk, name)
-        assembly.drop_strays(store, pk, name)
+        # A file may outlive its row: what is said of its folder is then said of it.
+        if is_file or row is not None:
+            assembly.drop_strays(store, pk, name)
     store.release(pk)
 
 

@@ -489,6 +489,26 @@ def test_orphans_are_swept_on_any_storage(settings, tmp_path, of, monkeypatch):
     assert orphan != kept.pk
 
 
+@pytest.mark.parametrize("has_row", [True, False])
+def test_a_second_look_for_strays_never_takes_the_file(
+    settings, tmp_path, monkeypatch, has_row
+):
+    """One that is claimed outlives its row."""
+    monkeypatch.setattr(retention, "ORPHANS_ARE_OLDER_THAN", timedelta(0))
+    use_storage(settings, of=ReversingStorage, location=str(tmp_path / "own"))
+    use(settings, RUNNER="inline")
+    upload, store = now(sent(DATA, 10)), store_for("default")
+    assembly._expect_strays(store, upload)
+    stray = store.final.save(upload.file_name, ContentFile(b"late"))
+    assert stray != upload.file_name
+    if not has_row:
+        UploadSession.objects.filter(pk=upload.pk)._raw_delete("default")
+    assert retention.sweep() == 1
+    assert store.final.exists(upload.file_name)
+    assert store.final.exists(stray) is not has_row
+    assert store.doomed(upload.pk) == ""
+
+
 def test_the_stores_of_all_policies_are_swept(settings, tmp_path):
     use_storage(settings, "films", location=str(tmp_path / "films"))
     use(settings, POLICIES={"default": {}, "films": {"storage": "films"}})
