@@ -10,6 +10,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def _refused() -> Any:
 
 
 @pytest.mark.parametrize("ground", ["folder", "no links", "storage"])
-def test_a_file_that_finds_no_room_is_made_later(disk, settings, ground):
+def test_a_file_that_finds_no_room_is_made_later(disk, settings, ground, monkeypatch):
     use(settings, **GROUNDS[ground])
     about, send = KINDS["chunks"]
     upload = open_upload(**about)
@@ -148,6 +149,9 @@ def test_a_file_that_finds_no_room_is_made_later(disk, settings, ground):
     rows = UploadSession.objects.filter(pk=upload.pk, state=State.ASSEMBLING)
     rows.update(retry_at=timezone.now())
     assembly.assemble(upload.pk)
+    # An hour later it is looked whether the first worker was only asleep.
+    monkeypatch.setattr(retention, "ORPHANS_ARE_OLDER_THAN", timedelta(0))
+    retention.sweep()
     assert read(upload) == DATA
     assert files_in(staging()) == []
     assert len(finished()) == 1
