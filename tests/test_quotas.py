@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -194,6 +195,14 @@ def test_those_that_count_as_open_are_counted(settings):
 def test_the_open_ones_are_found_among_any_number_of_files(settings):
     """By the index of just those, whatever the owner has finished."""
     use_policy(settings, quota=None, max_open=100)
+    ended = open_upload(1)
+    for _ in range(300):
+        ended.pk, ended.state, ended._state.adding = uuid.uuid4(), State.EXPIRED, True
+        ended.save(force_insert=True)
+    if connection.vendor == "postgresql":
+        # Of an almost empty table one index is as good as the other.
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE resumable_uploads_uploadsession")
     with CaptureQueriesContext(connection) as asked:
         open_upload(1)
     [count] = [query["sql"] for query in asked if "COUNT(" in query["sql"]]
