@@ -247,7 +247,7 @@ def _drop_orphan(store: Store, pk: uuid.UUID) -> None:
         is_file = not name.endswith("/")
         if is_file and (row is None or row.is_gone):
             store.delete_file(pk, name)
-        # A file may outlive its row: what is said of its folder is then said of it.
+        # Of a folder whose row has gone nobody knows which file is to stay.
         if is_file or row is not None:
             assembly.drop_strays(store, pk, name)
     store.release(pk)
