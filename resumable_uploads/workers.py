@@ -6,17 +6,26 @@ A pool of Python's lets its threads take turns. So each request finds another th
 buffer and database connection, and what these had in the processor's and the database's
 caches has been overwritten since. Here the thread that has just become idle is the next
 one. A site with few requests at once also has few database connections.
+
+And a thread that has answered waits a moment for the next request of the same client,
+if others are idle. Who uploads sends one chunk after the other; to hand the connection
+to the poller in between, and back to a thread, costs as much as a small request.
 """
 
 from __future__ import annotations
 
 import queue
+import select
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
+
+# How long a thread waits for the next request of a client, in milliseconds. It is away
+# for others that long at most, should all of them come to be wanted meanwhile.
+NEXT_REQUEST = 20
 
 
 class WarmQueue:
@@ -52,6 +61,10 @@ class WarmQueue:
     def get_nowait(self) -> Any:
         return self.get(block=False)
 
+    def is_awaited(self) -> bool:
+        """Tell whether somebody waits for an item."""
+        return bool(self._waiting)
+
     def _wait(self) -> None:
         woken = threading.Lock()
         woken.acquire()
@@ -75,9 +88,35 @@ class WarmThreads(ThreadPoolExecutor):
         super().__init__(max_workers, thread_name_prefix="request")
         self._work_queue = WarmQueue()  # type: ignore[assignment]
 
+    def has_spare(self) -> bool:
+        """Tell whether a task would find a thread by now."""
+        is_awaited = self._work_queue.is_awaited()  # type: ignore[attr-defined]
+        return is_awaited or len(self._threads) < self._max_workers
+
 
 class WarmThreadWorker(ThreadWorker):
-    """gunicorn's gthread, with such a pool."""
+    """gunicorn's gthread, with such a pool, and threads that stay with a client."""
 
     def get_thread_pool(self) -> WarmThreads:
         return WarmThreads(self.cfg.threads)
+
+    def handle(self, conn: Any) -> Any:
+        """Answer requests of a connection, as long as the next one is there soon.
+
+        What is returned is said of the last one: whether the connection is kept.
+        """
+        kept = super().handle(conn)
+        while kept is True and self._goes_on(conn):
+            kept = super().handle(conn)
+        return kept
+
+    def _goes_on(self, conn: Any) -> bool:
+        """Wait for the next request, if that keeps no thread from another client."""
+        if not self.alive or self.cfg.is_ssl or not self.tpool.has_spare():
+            return False
+        if conn.parser.unreader.buf.getvalue():
+            # Part of it is here already: the poller would not be told, nor is this one.
+            return False
+        line = select.poll()
+        line.register(conn.sock, select.POLLIN)
+        return bool(line.poll(NEXT_REQUEST))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from types import SimpleNamespace
 
 import pytest
+from gunicorn.workers.gthread import ThreadWorker
 
-from resumable_uploads.workers import WarmQueue, WarmThreads
+from resumable_uploads import workers
+from resumable_uploads.workers import WarmQueue, WarmThreads, WarmThreadWorker
 
 
 @pytest.fixture
@@ -152,3 +157,88 @@ def test_a_process_ends_that_has_idle_threads(shut):
         "[each.result() for each in [pool.submit(sum, [1]) for _ in range(9)]]\n"
     )
     subprocess.run([sys.executable, "-c", code + shut], check=True, timeout=30)
+
+
+# The next request of the same client
+
+
+def test_a_pool_knows_whether_a_task_would_find_a_thread(pool):
+    assert pool.has_spare()
+    gate = threading.Event()
+    held = [pool.submit(gate.wait, 10) for _ in range(7)]
+    assert pool.has_spare()
+    held.append(pool.submit(gate.wait, 10))
+    assert not pool.has_spare()
+    gate.set()
+    wait(held, 10)
+    time.sleep(0.05)
+    assert pool.has_spare()
+
+
+@pytest.fixture
+def answered(monkeypatch):
+    """What requests gunicorn was asked to answer, instead of answering them."""
+    answered = []
+
+    def handle(self, conn):
+        answered.append(conn.sock.recv(100))
+        return bool(answered[-1])
+
+    monkeypatch.setattr(ThreadWorker, "handle", handle)
+    return answered
+
+
+@pytest.fixture
+def line():
+    """A connection as gunicorn has it, and the client's end of it."""
+    ours, theirs = socket.socketpair()
+    unreader = SimpleNamespace(buf=io.BytesIO())
+    with ours, theirs:
+        theirs.sendall(b"first")
+        yield (
+            SimpleNamespace(sock=ours, parser=SimpleNamespace(unreader=unreader)),
+            theirs,
+        )
+
+
+def worker(pool, alive=True, is_ssl=False):
+    made = WarmThreadWorker.__new__(WarmThreadWorker)
+    made.alive, made.tpool, made.cfg = alive, pool, SimpleNamespace(is_ssl=is_ssl)
+    return made
+
+
+def test_a_thread_also_answers_the_request_that_comes_soon_after(
+    pool, line, answered, monkeypatch
+):
+    conn, client = line
+    monkeypatch.setattr(workers, "NEXT_REQUEST", 10_000)
+    soon = threading.Timer(0.05, lambda: (client.sendall(b"second"), client.close()))
+    soon.start()
+    assert worker(pool).handle(conn) is False
+    assert answered == [b"first", b"second", b""]
+
+
+def test_a_connection_on_which_nothing_more_comes_goes_back_to_the_poller(
+    pool, line, answered
+):
+    conn, _ = line
+    assert worker(pool).handle(conn) is True
+    assert answered == [b"first"]
+
+
+@pytest.mark.parametrize("why", ["all are busy", "it is to stop", "TLS", "read ahead"])
+def test_a_thread_does_not_wait_when(why, pool, line, answered, monkeypatch):
+    conn, client = line
+    monkeypatch.setattr(workers, "NEXT_REQUEST", 10_000)
+    gate = threading.Event()
+    held = [
+        pool.submit(gate.wait, 10) for _ in range(8 if why == "all are busy" else 0)
+    ]
+    if why == "read ahead":
+        conn.parser.unreader.buf.write(b"GET")
+    begun = time.monotonic()
+    kept = worker(pool, alive=why != "it is to stop", is_ssl=why == "TLS").handle(conn)
+    assert (kept, answered) == (True, [b"first"])
+    assert time.monotonic() - begun < 5
+    gate.set()
+    wait(held, 10)
