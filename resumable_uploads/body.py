@@ -1,13 +1,12 @@
 """The bytes of one request in motion: counted, checksummed, cut into segments.
 
-They pass through one buffer per thread, so memory does not grow with the body. Never a
+They pass through buffers that are lent, so memory does not grow with the body. Never a
 request object, a model or a store.
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -16,10 +15,9 @@ from typing import IO, Any
 from awscrt import checksums
 
 from . import errors
+from .buffers import Loan, own
 from .conf import seconds, setting
 from .sources import Idle, Source, is_stopping, wake_at_stop
-
-_of_thread = threading.local()
 
 
 class Crc32:
@@ -81,14 +79,16 @@ class Segment:
     def __iter__(self) -> Iterator[memoryview]:
         """Yield blocks of bytes; each is good until the next one is asked for."""
         while self.size < self._at_most:
-            block = self._body._block(
-                self._at_most - self.size, self._when_idle and self.size > 0
-            )
-            if not block:
-                return
-            self.size += len(block)
-            self.checksum = checksum(block, self.checksum)
-            yield block
+            loan = self._body.room(self._at_most - self.size)
+            try:
+                block = self._body.fill(loan.view, self._when_idle and self.size > 0)
+                if not block:
+                    return
+                self.size += len(block)
+                self.checksum = checksum(block, self.checksum)
+                yield block
+            finally:
+                loan.end()
             if self._when_idle and self._body.paused:
                 return
 
@@ -233,16 +233,24 @@ class Body:
         self._stall_timeout = min(self._stall_timeout, patience or self._stall_timeout)
         while at_most > 0 and not self.ended:
             # Not a buffer full: a client that dribbles would never let it get there.
-            at_most -= self._read(_buffer()[:at_most], may_pause=False)
+            at_most -= self._read(own()[:at_most], may_pause=False)
             if deadline is not None and time.monotonic() > deadline:
                 return
 
     def close(self) -> None:
         self._source.close()
 
-    def _block(self, at_most: int, may_pause: bool = False) -> memoryview:
-        """Read until the buffer is full, the body over, or the line idle."""
-        view = _buffer()[:at_most]
+    def room(self, wanted: int) -> Loan:
+        """Return room for a block of so many bytes or fewer, to be ended by the caller.
+
+        What has come already is asked for only where it can make a difference.
+        """
+        count = getattr(self._source, "waiting", None)
+        is_small = wanted < 2 * setting("BUFFER_SIZE")
+        return Loan(wanted, 0 if count is None or is_small else count())
+
+    def fill(self, view: memoryview, may_pause: bool = False) -> memoryview:
+        """Read until the view is full, the body over, or the line idle."""
         filled = 0
         self.paused = False
         while filled < len(view) and not self.ended:
@@ -251,6 +259,9 @@ class Body:
                 break
             filled += size
         return self._count(view[:filled])
+
+    def _block(self, at_most: int) -> memoryview:
+        return self.fill(own()[:at_most])
 
     def _put_back(self, block: bytes) -> None:
         self._ahead = memoryview(block + bytes(self._ahead))
@@ -295,11 +306,3 @@ class Body:
         if CHECKSUM in self.expected:
             self._checksum = checksum(block, self._checksum)
         return block
-
-
-def _buffer() -> memoryview:
-    size = setting("BUFFER_SIZE")
-    buffer = getattr(_of_thread, "buffer", None)
-    if buffer is None or len(buffer) != size:
-        buffer = _of_thread.buffer = bytearray(size)
-    return memoryview(buffer)

@@ -7,14 +7,20 @@ is the body's work. It knows WSGI servers, and no framework.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
+import ssl
+import struct
+import termios
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from . import errors
+
+_INT = struct.Struct("@i")
 
 
 class Idle(Exception):
@@ -219,6 +225,8 @@ class GunicornSource:
             unreader.unread(ahead[len(self._ahead) :])
         self._timeout_before = sock.gettimeout()
         self._patience: float | None = None
+        # What has come over TLS is not yet what has been sent.
+        self._is_plain = not isinstance(sock, ssl.SSLSocket)
 
     def readinto(self, view: memoryview, patience: float) -> int:
         reader = self._body.reader
@@ -248,12 +256,24 @@ class GunicornSource:
         except OSError:
             return 0
 
+    def waiting(self) -> int:
+        """Return how many bytes have come already, as far as can be told at once."""
+        if self._is_plain:
+            return len(self._ahead) + _received(self._sock)
+        return len(self._ahead)
+
     def close(self) -> None:
         """Give back what was not read, and the timeout."""
         if self._ahead:
             self._body.reader.unreader.unread(bytes(self._ahead))
             self._ahead = memoryview(b"")
         _restore_timeout(self._sock, self._timeout_before)
+
+
+def _received(sock: Any) -> int:
+    """Return how many bytes the kernel holds for a socket."""
+    answer = fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(_INT.size))
+    return _INT.unpack(answer)[0]
 
 
 def _restore_timeout(sock: Any, timeout: float | None) -> None:

@@ -14,7 +14,8 @@ from django.core.files.storage import storages
 from django.dispatch import Signal
 
 from resumable_uploads import engine
-from resumable_uploads.body import Body, _of_thread
+from resumable_uploads.body import Body
+from resumable_uploads.buffers import _of_thread
 from resumable_uploads.models import UploadSession
 from resumable_uploads.owners import Owner
 from resumable_uploads.policies import get_policy

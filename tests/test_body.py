@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 import tracemalloc
 from datetime import timedelta
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 from awscrt import checksums
 
-from resumable_uploads import body as bodies
 from resumable_uploads import errors
 from resumable_uploads.body import CHECKSUM, Body, Segment, checksum, combine
 from resumable_uploads.sources import Idle
@@ -296,19 +294,6 @@ def test_memory_does_not_grow_with_the_body(settings):
         tracemalloc.stop()
     assert segment.size == 50 * 1024 * 1024
     assert peak < 64 * 1024
-
-
-def test_bodies_of_one_thread_share_a_buffer_and_those_of_others_do_not():
-    buffers = [bodies._buffer().obj, bodies._buffer().obj]
-
-    def other() -> None:
-        buffers.append(bodies._buffer().obj)
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    thread.join()
-    assert buffers[0] is buffers[1]
-    assert buffers[0] is not buffers[2]
 
 
 def test_a_changed_buffer_size_is_heeded(settings):

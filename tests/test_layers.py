@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "resumable_uploads"
 LAYERS = [
     {"errors", "conf", "signals", "owners", "names", "schedule", "texts"}
     | {"changes", "lookups", "logs", "sessions", "statements"},
-    {"body", "sources", "models", "stores"},
+    {"body", "buffers", "sources", "models", "stores"},
     {"policies", "hooks", "engine", "runner", "buckets", "credentials"}
     | {"capabilities", "outbox", "payloads"},
     {"assembly", "retention", "webhooks"},

@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Iterator
@@ -176,6 +177,25 @@ def test_the_sockets_timeout_is_given_back(line):
     assert line[1].gettimeout() == 17
     line[1].close()
     source.close()
+
+
+def test_how_much_has_come_already_can_be_told(line):
+    client, server = line
+    client.sendall(b"later")
+    source = sources.GunicornSource(length_reader(server, 100, b"ahead"), server)
+    assert source.waiting() == len(b"aheadlater")
+    assert source.readinto(memoryview(bytearray(3)), PATIENCE) == 3
+    assert source.waiting() == len(b"adlater")
+
+
+def test_what_has_come_over_tls_is_not_taken_for_what_was_sent(line):
+    client, server = line
+    client.sendall(b"not decoded yet")
+    with ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).wrap_socket(
+        server, server_side=True, do_handshake_on_connect=False
+    ) as wrapped:
+        source = sources.GunicornSource(length_reader(wrapped, 100, b"ahead"), wrapped)
+        assert source.waiting() == len(b"ahead")
 
 
 def test_a_silent_line_is_idle_and_can_go_on(line):
