@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.services import PostgreSQL
 
 from . import clients, tables
-from .items import Item, items
+from .items import Item, items, warm_up
 from .servers import SERVERS, App, Server
 from .wire import MIB
 
@@ -111,6 +111,10 @@ def measured(
     wanted: list[Item], servers: list[Server], repeats: int, by: Container[str]
 ) -> Iterator[tables.Run]:
     """Run all items; servers take turns, so that they see the same weather."""
+    for server in servers:
+        for client in server.speaks:
+            warm_up(server, client)
+        server.clean()
     turns = (
         (item, turn, server)
         for item in wanted

@@ -24,6 +24,10 @@ from .servers import App, Server
 from .wire import MIB
 
 GIB = 1024 * MIB
+# Of memory, besides what files take.
+SPARE = 256 * MIB
+# Enough to meet all processes of a server.
+CONNECTIONS = 16
 Figures = dict[str, float]
 
 
@@ -69,6 +73,20 @@ def watched(server: Server, watch: Watch | None = None) -> Iterator[Watch]:
 
 def _used(pids: Sequence[int]) -> float:
     return sum(map(usage.cpu_seconds, pids))
+
+
+def warm_up(server: Server, client: type[clients.Client]) -> None:
+    """Have each process of a server do once what it does for a first request."""
+    opened = [client(server.port) for _ in range(CONNECTIONS)]
+    _together([partial(_send_one, one) for one in opened])
+
+
+def _send_one(one: clients.Client) -> None:
+    one.open(MIB, MIB)
+    one.send(0, MIB)
+    one.finish()
+    one.drop()
+    one.close()
 
 
 class Item:
@@ -119,6 +137,7 @@ class Transfer(Item):
             begins, size = self.chunk, max(size, 2 * self.chunk)
         for one in opened:
             one.open(size, self.chunk)
+        usage.touch_memory(self.size + SPARE)
         self._send_all(opened, 0, begins, Watch())
         with watched(server) as watch:
             self._send_all(opened, begins, size, watch)

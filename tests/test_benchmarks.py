@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from benchmarks import tables
+from benchmarks import tables, usage
 
 from .processes import ROOT
 
@@ -100,3 +102,23 @@ def test_a_figure_that_one_run_has_not_counts_as_nothing():
     figures = [{"cpu": 1.0}, {"cpu": 3.0, "database": 0.2}, {"cpu": 2.0}]
     [row] = tables.medians(of | {"figures": one} for one in figures)
     assert (row["cpu"], row["database"], row["runs"]) == (2.0, 0.0, 3)
+
+
+def busy(seconds):
+    """Use so much CPU, and return what the measure says of it."""
+    before, ends = usage.cpu_seconds(os.getpid()), time.process_time() + seconds
+    while time.process_time() < ends:
+        pass
+    return usage.cpu_seconds(os.getpid()) - before
+
+
+def test_what_takes_less_than_a_tick_is_measured():
+    shortest = 0.1 / usage.TICKS
+    assert shortest <= min(busy(shortest) for _ in range(5)) < 1 / usage.TICKS
+
+
+def test_children_that_have_ended_are_counted():
+    before = usage.cpu_seconds(os.getpid())
+    code = "import time\nwhile time.process_time() < 0.2: pass"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert usage.cpu_seconds(os.getpid()) - before > 0.15
