@@ -14,7 +14,7 @@ from collections import deque
 from .conf import setting
 
 # How many times the size of a small one.
-LARGE = 4
+LARGE = 8
 # How many large ones are kept; no more are lent at once.
 LARGE_BUFFERS = 4
 

@@ -31,7 +31,7 @@ DEFAULTS: dict[str, Any] = {
     # The stretch of a long append that is recorded at once.
     "SEGMENT_SIZE": 4 * MIB,
     # The buffer through which each request's bytes pass.
-    "BUFFER_SIZE": 256 * KIB,
+    "BUFFER_SIZE": 128 * KIB,
     # How long a request may bring no byte before it is given up.
     "STALL_TIMEOUT": timedelta(seconds=30),
     # How long an append may pause before what came is recorded.
