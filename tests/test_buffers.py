@@ -56,7 +56,7 @@ def test_a_thread_has_one_buffer_and_others_have_theirs():
 
 
 def test_blocks_are_large_where_enough_has_come():
-    assert sizes(there=5000) == [LARGE * SIZE] * 2 + [200]
+    assert sizes(there=5000) == [LARGE * SIZE, 200]
 
 
 def test_blocks_are_small_where_they_would_have_to_be_waited_for():
