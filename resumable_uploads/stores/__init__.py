@@ -26,7 +26,7 @@ def store_for(alias: str) -> Store:
     # Held here, they cannot be others at the same place in memory.
     by = (storage, getattr(storage, "location", None), of_site())
     known = _made.get(alias)
-    if known and all(one is other for one, other in zip(by, known[0], strict=True)):
+    if known and known[0] == by:
         return known[1]
     store = _class_for(storage)(alias)
     _made[alias] = by, store
