@@ -13,7 +13,8 @@ from django.db import connections, models, router
 from django.db.models.base import ModelState
 from django.db.models.signals import post_init, pre_init
 
-from .statements import Prepare, Statement, kept, prepared, preparers
+from .statements import Statement, kept
+from .values import Prepare, converters, prepared, preparers
 
 Row = TypeVar("Row", bound=models.Model)
 Other = TypeVar("Other", bound=models.Model)
@@ -39,31 +40,28 @@ class Columns(Generic[Row]):
         self._steps = [
             (index, column, convert)
             for index, column in enumerate(field.get_col("") for field in fields)
-            for convert in _converters(column, connection)
+            for convert in converters(column, connection)
         ]
         self._connection = connection
         self._is_plain = (
             model.from_db.__func__ is models.Model.from_db.__func__  # type: ignore[attr-defined]
-            and model.__init__ is models.Model.__init__
+            and is_plain(model)
         )
 
     def __len__(self) -> int:
         return len(self.names)
 
     def row(self, values: Sequence[Any]) -> Row:
-        if not self._is_plain or _is_heard(self.model):
+        if not self._is_plain or is_heard(self.model):
             found = self._converted(values)
             return self.model.from_db(self._connection.alias, self.names, found)
-        # What from_db does, field by field, with nobody listening.
-        row = self.model.__new__(self.model)
-        row._state = ModelState()
+        row = bare(self.model, self.named(values))
         row._state.adding, row._state.db = False, self._connection.alias
-        row.__dict__ |= self.named(values)
         return row
 
     def row_if_any(self, values: Sequence[Any]) -> Row | None:
         """Return a row of an outer join: one that is not there has not even a key."""
-        if all(value is None for value in values):
+        if values.count(None) == len(values):
             return None
         return self.row(values)
 
@@ -233,16 +231,25 @@ class Listing:
         return Statement(connection, sql), preparers([key], connection)
 
 
-def _is_heard(model: type[models.Model]) -> bool:
+def bare(model: type[Row], values: Mapping[str, Any]) -> Row:
+    """Return a row as Django makes it, value by value, where nobody listens."""
+    row = model.__new__(model)
+    row._state = ModelState()
+    row.__dict__ |= values
+    return row
+
+
+def is_plain(model: type[models.Model]) -> bool:
+    """Tell whether rows are made as Django makes them."""
+    return model.__init__ is models.Model.__init__
+
+
+def is_heard(model: type[models.Model]) -> bool:
     """Tell whether anybody wants to know of each row that is made."""
-    return pre_init.has_listeners(model) or post_init.has_listeners(model)
+    # Hardly any site has receivers at all.
+    signals = [signal for signal in (pre_init, post_init) if signal.receivers]
+    return any(signal.has_listeners(model) for signal in signals)
 
 
 def quoted_table(model: type[models.Model], connection: Any) -> str:
     return connection.ops.quote_name(model._meta.db_table)
-
-
-def _converters(column: Any, connection: Any) -> list[Any]:
-    """Return what turns a value of the database into one of a field, in order."""
-    own = connection.ops.get_db_converters(column)
-    return [*own, *column.get_db_converters(connection)]

@@ -17,7 +17,8 @@ from ..changes import change
 from ..lookups import Lookup
 from ..models import AddressedBy, State, UploadSession
 from ..policies import policy_of
-from ..statements import Prepare, Statement, kept, prepared, preparers
+from ..statements import Statement, kept
+from ..values import Prepare, prepared, preparers
 
 upload_by_id = Lookup(UploadSession, ("id",))
 
