@@ -15,13 +15,14 @@ import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from secrets import compare_digest
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model, load_backend
 from django.contrib.auth.backends import ModelBackend
 from django.db import router
-from django.utils.crypto import constant_time_compare, salted_hmac
+from django.utils.crypto import salted_hmac
 
 from .conf import setting
 from .lookups import Lookup, PairLookup
@@ -71,7 +72,7 @@ def prove(word: str, upload_id: str) -> Capability | None:
     if found is None or not _are_on(found.owner):
         return None
     expected = _signature(found.upload, found.owner, issued)
-    return found if constant_time_compare(signature, expected) else None
+    return found if compare_digest(signature, expected) else None
 
 
 def _is_fresh(issued: str) -> bool:
@@ -86,8 +87,9 @@ def _is_fresh(issued: str) -> bool:
 
 def _found(pk: uuid.UUID) -> Capability | None:
     upload = user = None
-    if _is_user_beside():
-        upload, user = _upload_and_user(get_user_model())(pk) or (None, None)
+    model = get_user_model()
+    if _is_beside(model):
+        upload, user = _upload_and_user(model)(pk) or (None, None)
     else:
         upload = _upload_by_id(pk)
     if upload is None:
@@ -106,19 +108,22 @@ def _upload_and_user(user: Any) -> PairLookup[UploadSession, Any]:
     return PairLookup(UploadSession, user, on=on, only=_FACTS)
 
 
-def _is_user_beside() -> bool:
+def _is_beside(user: Any) -> bool:
     """Tell whether a user is one row of the same database."""
-    user = get_user_model()
-    is_one_row = all(field.model is user for field in user._meta.concrete_fields)
     same = router.db_for_read(user) == router.db_for_read(UploadSession)
-    return is_one_row and same
+    return same and _is_one_row(user)
+
+
+@cache
+def _is_one_row(user: Any) -> bool:
+    return all(field.model is user for field in user._meta.concrete_fields)
 
 
 def _are_on(owner: Owner) -> bool:
     """Tell whether a word can stand for what the site itself asks of such an owner."""
     if not setting("CAPABILITIES_EXPIRE_IN"):
         return False
-    return owner.user is None or (_is_user_beside() and _asks_nothing_else())
+    return owner.user is None or (_is_beside(get_user_model()) and _asks_nothing_else())
 
 
 def _asks_nothing_else() -> bool:
