@@ -86,10 +86,6 @@ class Statement:
             and not connection.needs_rollback
             and (connection.health_check_done or not connection.health_check_enabled)
             and "cursor" not in connection.__dict__
-            and _is_djangos(utils.CursorWrapper.execute)
+            # Whoever replaces it may give it the name of Django's, but not the code.
+            and utils.CursorWrapper.execute.__code__.co_filename == utils.__file__
         )
-
-
-def _is_djangos(method: Any) -> bool:
-    # Whoever replaces it may give it the name of the other one, but not the code.
-    return method.__code__.co_filename == utils.__file__
