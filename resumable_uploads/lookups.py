@@ -239,6 +239,15 @@ def bare(model: type[Row], values: Mapping[str, Any]) -> Row:
     return row
 
 
+def changed(row: Row, values: Mapping[str, Any]) -> Row:
+    """Return a copy of a row with other values, as ``copy.copy`` would copy it."""
+    other = bare(type(row), {**vars(row), **values})
+    other._state = ModelState()
+    other._state.__dict__ |= vars(row._state)
+    other._state.fields_cache = {**row._state.fields_cache}
+    return other
+
+
 def is_plain(model: type[models.Model]) -> bool:
     """Tell whether rows are made as Django makes them."""
     return model.__init__ is models.Model.__init__

@@ -101,6 +101,8 @@ def converters(column: Any, connection: Any) -> list[Any]:
 
 
 def _moment(value: Any, column: Any, connection: Any) -> Any:
+    if value is None:
+        return None
     if type(value) is datetime and value.tzinfo is None:
         return value.replace(tzinfo=connection.timezone)
     return connection.ops.convert_datetimefield_value(value, column, connection)

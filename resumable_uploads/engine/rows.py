@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -103,7 +103,7 @@ ENDED: dict[str, Any] = {
 
 
 def new_lease() -> str:
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def receiving(upload: UploadSession) -> QuerySet[UploadSession]:

@@ -414,7 +414,8 @@ class FilesystemStore(Store):
 
     def is_being_written(self, upload_id: uuid.UUID) -> bool:
         try:
-            fd = os.open(self.path(self.folder(upload_id)) / DATA, os.O_RDWR)
+            path = self.full_path(f"{self.folder(upload_id)}/{DATA}")
+            fd = os.open(path, os.O_RDWR)
         except FileNotFoundError:
             return False
         try:
