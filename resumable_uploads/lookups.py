@@ -14,7 +14,7 @@ from django.db.models.base import ModelState
 from django.db.models.signals import post_init, pre_init
 
 from .statements import Statement, kept
-from .values import Prepare, converters, prepared, preparers
+from .values import Preparers, converters, prepared, preparers
 
 Row = TypeVar("Row", bound=models.Model)
 Other = TypeVar("Other", bound=models.Model)
@@ -52,10 +52,11 @@ class Columns(Generic[Row]):
         return len(self.names)
 
     def row(self, values: Sequence[Any]) -> Row:
+        found = self.named(values)
         if not self._is_plain or is_heard(self.model):
-            found = self._converted(values)
-            return self.model.from_db(self._connection.alias, self.names, found)
-        row = bare(self.model, self.named(values))
+            names, alias = self.names, self._connection.alias
+            return self.model.from_db(alias, names, [*found.values()])
+        row = bare(self.model, found)
         row._state.adding, row._state.db = False, self._connection.alias
         return row
 
@@ -66,13 +67,10 @@ class Columns(Generic[Row]):
         return self.row(values)
 
     def named(self, values: Sequence[Any]) -> dict[str, Any]:
-        return dict(zip(self.names, self._converted(values), strict=True))
-
-    def _converted(self, values: Sequence[Any]) -> list[Any]:
-        found = list(values)
+        found = [*values]
         for index, column, convert in self._steps:
             found[index] = convert(found[index], column, self._connection)
-        return found
+        return dict(zip(self.names, found, strict=True))
 
 
 class Lookup(Generic[Row]):
@@ -104,9 +102,7 @@ class Lookup(Generic[Row]):
         found = statement.first(params)
         return None if found is None else columns.row(found)
 
-    def _made(
-        self, connection: Any
-    ) -> tuple[Statement, Columns[Row], list[Prepare | None]]:
+    def _made(self, connection: Any) -> tuple[Statement, Columns[Row], Preparers]:
         columns = Columns(self.model, connection, self.only)
         table, quote = quoted_table(self.model, connection), connection.ops.quote_name
         keys = [self.model._meta.get_field(name) for name in self.by]
@@ -171,7 +167,7 @@ class PairLookup(Generic[Row, Other]):
 
     def _made(
         self, connection: Any
-    ) -> tuple[Statement, Columns[Row], Columns[Other], list[Prepare | None]]:
+    ) -> tuple[Statement, Columns[Row], Columns[Other], Preparers]:
         columns = Columns(self.model, connection, self.only)
         others = Columns(self.other, connection, self.other_only)
         table = quoted_table(self.model, connection)
@@ -216,7 +212,7 @@ class Listing:
         statement, prepare = kept(connection, self, lambda: self._made(connection))
         return statement.all(prepared(prepare, [value]))
 
-    def _made(self, connection: Any) -> tuple[Statement, list[Prepare | None]]:
+    def _made(self, connection: Any) -> tuple[Statement, Preparers]:
         def columns(names: Sequence[str]) -> str:
             fields = [self.model._meta.get_field(name) for name in names]
             quote = connection.ops.quote_name

@@ -17,6 +17,8 @@ from typing import Any
 from django.db import models
 
 Prepare = Callable[[Any], Any]
+# With the places of the values that they are for.
+Preparers = list[tuple[int, Prepare]]
 
 # What SQLite takes as it is.
 _PLAIN = (models.CharField, models.TextField, models.IntegerField, models.BooleanField)
@@ -25,9 +27,10 @@ _SQLITE = "django.db.backends.sqlite3.base"
 
 def preparers(
     fields: Sequence[Any], connection: Any, method: str = "get_db_prep_value"
-) -> list[Prepare | None]:
-    """Return what turns values of fields into parameters; None: they are already."""
-    return [_preparer(field, connection, method) for field in fields]
+) -> Preparers:
+    """Return what turns values of fields into parameters, where that is needed."""
+    found = [_preparer(field, connection, method) for field in fields]
+    return [(index, prepare) for index, prepare in enumerate(found) if prepare]
 
 
 def _preparer(field: Any, connection: Any, method: str) -> Prepare | None:
@@ -49,12 +52,12 @@ def _is_sqlite(connection: Any) -> bool:
     return type(connection).__module__ == _SQLITE
 
 
-def prepared(prepare: Sequence[Prepare | None], values: Sequence[Any]) -> list[Any]:
+def prepared(steps: Preparers, values: Sequence[Any]) -> list[Any]:
     """Return values as parameters."""
-    return [
-        value if one is None else one(value)
-        for one, value in zip(prepare, values, strict=True)
-    ]
+    params = [*values]
+    for index, prepare in steps:
+        params[index] = prepare(params[index])
+    return params
 
 
 def _uuid_preparer(field: Any, connection: Any, prepare: Prepare) -> Prepare:

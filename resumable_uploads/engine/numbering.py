@@ -260,7 +260,7 @@ def advance(
         "received": Plus(growth),
         "addressed_by": AddressedBy.NUMBER,
         "active_at": now,
-        **slid(upload, now),
+        **slid(upload, policy, now),
     }
     changed = change_receiving(
         upload,

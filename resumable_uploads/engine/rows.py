@@ -16,9 +16,9 @@ from .. import errors
 from ..changes import change
 from ..lookups import Lookup
 from ..models import AddressedBy, State, UploadSession
-from ..policies import policy_of
+from ..policies import UploadPolicy, policy_of
 from ..statements import Statement, kept
-from ..values import Prepare, prepared, preparers
+from ..values import Preparers, prepared, preparers
 
 upload_by_id = Lookup(UploadSession, ("id",))
 
@@ -65,9 +65,7 @@ def add(upload: UploadSession) -> None:
 _FIELDS = UploadSession._meta.concrete_fields
 
 
-def _adding(
-    upload: UploadSession, connection: Any
-) -> tuple[Statement, list[Prepare | None]]:
+def _adding(upload: UploadSession, connection: Any) -> tuple[Statement, Preparers]:
     query = InsertQuery(UploadSession)
     query.insert_values(_FIELDS, [upload])
     [(sql, _)] = query.get_compiler(connection=connection).as_sql()
@@ -133,9 +131,10 @@ def check_receiving(upload: UploadSession) -> UploadSession:
     return upload
 
 
-def slid(upload: UploadSession, now: datetime) -> dict[str, datetime]:
+def slid(
+    upload: UploadSession, policy: UploadPolicy, now: datetime
+) -> dict[str, datetime]:
     """Return the new expiry of an active upload, if it is worth an index update."""
-    policy = policy_of(upload)
     expires_at = policy.expiry(upload.created_at, now)
     step = min(SLIDE_STEP, policy.lifetime / 100)
     return {"expires_at": expires_at} if expires_at - upload.expires_at > step else {}
@@ -143,7 +142,8 @@ def slid(upload: UploadSession, now: datetime) -> dict[str, datetime]:
 
 def slide(upload: UploadSession) -> None:
     now = timezone.now()
-    change_receiving(upload, {"active_at": now, **slid(upload, now)})
+    expiry = slid(upload, policy_of(upload), now)
+    change_receiving(upload, {"active_at": now, **expiry})
 
 
 def slide_if_near(upload: UploadSession) -> None:

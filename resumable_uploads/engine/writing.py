@@ -48,7 +48,7 @@ def is_same(known: Chunk, other: Chunk | Segment) -> bool:
     return known.size == other.size and known.checksum == digits
 
 
-# Classes, since generators cost several times as much, and each chunk goes through all.
+# Classes, since generators cost several times as much, and each chunk goes through each.
 
 
 class writing:
