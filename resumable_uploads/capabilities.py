@@ -117,13 +117,16 @@ def _user_model() -> Any:
 def _is_user_beside() -> bool:
     """Tell whether a user is one row of the same database."""
     user = _user_model()
-    same = router.db_for_read(user) == router.db_for_read(UploadSession)
-    return same and _is_one_row(user)
+    return _is_one_row(user) and (not router.routers or _is_same_database(user))
 
 
 @cache
 def _is_one_row(user: Any) -> bool:
     return all(field.model is user for field in user._meta.concrete_fields)
+
+
+def _is_same_database(user: Any) -> bool:
+    return router.db_for_read(user) == router.db_for_read(UploadSession)
 
 
 def _are_on(owner: Owner) -> bool:
@@ -152,7 +155,7 @@ def _signature(upload: UploadSession, owner: Owner, issued: str) -> str:
     password = ""
     if hasattr(owner.user, "get_session_auth_hash"):
         password = owner.user.get_session_auth_hash()
-    text = f"{upload.pk} {issued} {password} {owner.key}"
+    text = f"{upload.id} {issued} {password} {owner.key}"
     return hmac.digest(_key(settings.SECRET_KEY), text.encode(), "sha256").hex()
 
 

@@ -98,8 +98,11 @@ def converters(column: Any, connection: Any) -> list[Any]:
     """Return what turns a value of the database into one of a field, in order."""
     own = connection.ops.get_db_converters(column)
     if _is_sqlite(connection):
-        slow = connection.ops.convert_datetimefield_value
-        own = [_moment if one == slow else one for one in own]
+        quick = {
+            connection.ops.convert_datetimefield_value: _moment,
+            connection.ops.convert_uuidfield_value: _uuid,
+        }
+        own = [quick.get(convert, convert) for convert in own]
     return [*own, *column.get_db_converters(connection)]
 
 
@@ -109,3 +112,9 @@ def _moment(value: Any, column: Any, connection: Any) -> Any:
     if type(value) is datetime and value.tzinfo is None:
         return value.replace(tzinfo=connection.timezone)
     return connection.ops.convert_datetimefield_value(value, column, connection)
+
+
+def _uuid(value: Any, column: Any, connection: Any) -> Any:
+    if type(value) is str and len(value) == 32:
+        return uuid.UUID(int=int(value, 16))
+    return connection.ops.convert_uuidfield_value(value, column, connection)

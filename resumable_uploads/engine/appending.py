@@ -78,9 +78,7 @@ def _take_lease(upload: UploadSession, offset: int, policy: UploadPolicy) -> Non
             raise errors.WrongAddressing(addressed_by=row.addressed_by)
         raise errors.OffsetMismatch(row.received)
     # Another request may have appended since the row was read.
-    for name, value in taken.items():
-        setattr(upload, name, value)
-    upload.lease = token
+    vars(upload).update(taken, lease=token)
 
 
 def _append_segment(
@@ -118,8 +116,7 @@ def _record_segment(
             break
         except _LengthTold:
             continue
-    for name, value in changes.items():
-        setattr(upload, name, value)
+    vars(upload).update(changes)
 
 
 class _LengthTold(Exception):

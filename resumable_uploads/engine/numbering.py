@@ -108,7 +108,7 @@ def _expected_size(upload: UploadSession, number: int, body: Body) -> int:
 
 def _chunk_there(upload: UploadSession, number: int) -> Chunk | None:
     """Return the recorded chunk with a number, and note how the upload stands now."""
-    found = _upload_and_chunk.facts(upload.pk, number)
+    found = _upload_and_chunk.facts(upload.id, number)
     if found is None:
         raise errors.NotFound
     row, known = found

@@ -119,7 +119,7 @@ def change_receiving(
     What ``receiving(upload).filter(...).update(...)`` does, for what is done for each
     chunk. Return None where nothing was changed; see ``changes.change``.
     """
-    return change(UploadSession, upload.pk, to, told, state=State.RECEIVING, **where)
+    return change(UploadSession, upload.id, to, told, state=State.RECEIVING, **where)
 
 
 def check_receiving(upload: UploadSession) -> UploadSession:

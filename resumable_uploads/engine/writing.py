@@ -28,7 +28,7 @@ def new_chunk(
     return new(
         Chunk,
         id=None,
-        upload_id=upload.pk,
+        upload_id=upload.id,
         number=number,
         offset=offset,
         size=segment.size,
@@ -48,7 +48,7 @@ def is_same(known: Chunk, other: Chunk | Segment) -> bool:
     return known.size == other.size and known.checksum == digits
 
 
-# Classes, since generators cost several times as much, and each chunk goes through each.
+# Classes, since generators cost several times as much, and no chunk gets past them.
 
 
 class writing:
@@ -59,7 +59,7 @@ class writing:
     ) -> None:
         self._upload = upload
         with translated_errors():
-            self._writer = store.writer(upload.pk, offset, size)
+            self._writer = store.writer(upload.id, offset, size)
 
     def __enter__(self) -> Writer:
         return self._writer
