@@ -7,6 +7,7 @@ are bytes.
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
@@ -95,20 +96,24 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def of_site() -> dict[str, Any]:
-    """Return what the project has set, by name."""
-    return getattr(settings, "RESUMABLE_UPLOADS", {})
-
-
 class _Values(dict[str, Any]):
     """The values of settings, by name: each is looked up when it is first wanted."""
 
+    @cached_property
+    def of_site(self) -> dict[str, Any]:
+        return getattr(settings, "RESUMABLE_UPLOADS", {})
+
     def __missing__(self, name: str) -> Any:
-        value = self[name] = of_site().get(name, DEFAULTS[name])
+        value = self[name] = self.of_site.get(name, DEFAULTS[name])
         return value
 
 
 _values = _Values()
+
+
+def of_site() -> dict[str, Any]:
+    """Return what the project has set, by name."""
+    return _values.of_site
 
 
 def setting(name: str) -> Any:

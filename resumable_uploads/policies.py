@@ -181,10 +181,9 @@ def get_policy(name: str) -> UploadPolicy:
         raise errors.Invalid(
             f"There is no upload policy {str(name)[:100]!r}."
         ) from None
-    known = _made.get(name)
-    if known is None or known[0] is not entry:
-        known = _made[name] = entry, make_policy(name, entry)
-    return known[1]
+    if name not in _made or _made[name][0] is not entry:
+        _made[name] = entry, make_policy(name, entry)
+    return _made[name][1]
 
 
 # Each policy with the entry that it was made from: held here, no other entry can be at
