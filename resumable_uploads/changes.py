@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, ClassVar, TypeVar
 
 from django.db import connections, models, router
@@ -154,7 +153,7 @@ class _Insert:
         self._fields = [
             field for field in model._meta.concrete_fields if not field.primary_key
         ]
-        self._values = attrgetter(*(field.attname for field in self._fields))
+        self._names = [field.attname for field in self._fields]
         made = enumerate(self._fields)
         self._made_then = [(index, field) for index, field in made if _is_made(field)]
         self._prepare = preparers(self._fields, connection, "get_db_prep_save")
@@ -168,7 +167,8 @@ class _Insert:
         self._statement = Statement(connection, sql)
 
     def __call__(self, row: models.Model) -> None:
-        values = list(self._values(row))
+        found = vars(row)
+        values = [found[name] for name in self._names]
         for index, field in self._made_then:
             values[index] = field.pre_save(row, add=True)
         key = self._new_key(prepared(self._prepare, values))

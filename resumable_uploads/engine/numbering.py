@@ -249,7 +249,7 @@ class Outrun(Exception):
 def advance(
     upload: UploadSession, growth: int, now: datetime, **changes: Any
 ) -> dict[str, Any]:
-    """Count bytes of a numbered chunk, first thing in the transaction.
+    """Count bytes of a numbered chunk that came now, first thing in the transaction.
 
     Return what the row then says of the chunks there are. Raise Outrun where the upload
     takes no more, but is not gone.
