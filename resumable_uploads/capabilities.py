@@ -10,18 +10,20 @@ who is deleted or not active any more.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import time
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import get_user_model, load_backend
+from django.contrib.auth import load_backend
 from django.contrib.auth.backends import ModelBackend
 from django.db import router
-from django.utils.crypto import constant_time_compare, salted_hmac
+from django.utils.encoding import force_bytes
 
 from .conf import setting
 from .lookups import Lookup, PairLookup
@@ -29,6 +31,7 @@ from .models import State, UploadSession
 from .owners import BEARER, Owner
 
 _SALT = "resumable_uploads.capabilities"
+_USER = UploadSession._meta.get_field("user")
 # What a request that brings bytes is judged by.
 _FACTS = (
     *("id", "owner", "user", "protocol", "policy", "storage"),
@@ -71,7 +74,7 @@ def prove(word: str, upload_id: str) -> Capability | None:
     if found is None or not _are_on(found.owner):
         return None
     expected = _signature(found.upload, found.owner, issued)
-    return found if constant_time_compare(signature, expected) else None
+    return found if hmac.compare_digest(signature, expected) else None
 
 
 def _is_fresh(issued: str) -> bool:
@@ -87,7 +90,7 @@ def _is_fresh(issued: str) -> bool:
 def _found(pk: uuid.UUID) -> Capability | None:
     upload = user = None
     if _is_user_beside():
-        upload, user = _upload_and_user(get_user_model())(pk) or (None, None)
+        upload, user = _upload_and_user(_user_model())(pk) or (None, None)
     else:
         upload = _upload_by_id(pk)
     if upload is None:
@@ -106,12 +109,24 @@ def _upload_and_user(user: Any) -> PairLookup[UploadSession, Any]:
     return PairLookup(UploadSession, user, on=on, only=_FACTS)
 
 
+def _user_model() -> Any:
+    # What Django's own function looks up anew each time.
+    return _USER.related_model
+
+
 def _is_user_beside() -> bool:
     """Tell whether a user is one row of the same database."""
-    user = get_user_model()
-    is_one_row = all(field.model is user for field in user._meta.concrete_fields)
-    same = router.db_for_read(user) == router.db_for_read(UploadSession)
-    return is_one_row and same
+    user = _user_model()
+    return _is_one_row(user) and (not router.routers or _is_same_database(user))
+
+
+@cache
+def _is_one_row(user: Any) -> bool:
+    return all(field.model is user for field in user._meta.concrete_fields)
+
+
+def _is_same_database(user: Any) -> bool:
+    return router.db_for_read(user) == router.db_for_read(UploadSession)
 
 
 def _are_on(owner: Owner) -> bool:
@@ -140,5 +155,11 @@ def _signature(upload: UploadSession, owner: Owner, issued: str) -> str:
     password = ""
     if hasattr(owner.user, "get_session_auth_hash"):
         password = owner.user.get_session_auth_hash()
-    text = f"{upload.pk} {issued} {password} {owner.key}"
-    return salted_hmac(_SALT, text, algorithm="sha256").hexdigest()
+    text = f"{upload.id} {issued} {password} {owner.key}"
+    return hmac.digest(_key(settings.SECRET_KEY), text.encode(), "sha256").hex()
+
+
+@lru_cache(maxsize=1)
+def _key(secret: str | bytes) -> bytes:
+    """Return the key that Django's ``salted_hmac`` derives each time anew."""
+    return hashlib.sha256(force_bytes(_SALT) + force_bytes(secret)).digest()

@@ -7,9 +7,12 @@ are bytes.
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -93,19 +96,42 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-_NONE: dict[str, Any] = {}
+class _Values(dict[str, Any]):
+    """The values of settings, by name: each is looked up when it is first wanted."""
+
+    @cached_property
+    def of_site(self) -> dict[str, Any]:
+        return getattr(settings, "RESUMABLE_UPLOADS", {})
+
+    def __missing__(self, name: str) -> Any:
+        value = self[name] = self.of_site.get(name, DEFAULTS[name])
+        return value
+
+
+_values = _Values()
 
 
 def of_site() -> dict[str, Any]:
     """Return what the project has set, by name."""
-    return getattr(settings, "RESUMABLE_UPLOADS", _NONE)
+    return _values.of_site
 
 
 def setting(name: str) -> Any:
     """Return the project's value of a setting, or its default."""
-    return of_site().get(name, DEFAULTS[name])
+    return _values[name]
 
 
 def seconds(name: str) -> float:
     """Return a setting that is a duration, in seconds."""
     return setting(name).total_seconds()
+
+
+@receiver(setting_changed)
+def _look_up_anew(setting: str, **kwargs: Any) -> None:
+    """Forget what was looked up, when a test overrides settings.
+
+    In a new dict: a thread that is just looking must not put an old value in it.
+    """
+    global _values
+    if setting == "RESUMABLE_UPLOADS":
+        _values = _Values()

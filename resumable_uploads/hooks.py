@@ -57,6 +57,11 @@ _REMEMBERED = 1000
 _REMEMBERED_FOR = 60.0
 
 
+def _is_heard(signal: Any) -> bool:
+    """Tell whether anybody listens; most signals have no receivers at all."""
+    return bool(signal.receivers) and signal.has_listeners(UploadSession)
+
+
 def _overrides(policy: UploadPolicy, method: str) -> bool:
     return getattr(type(policy), method) is not getattr(UploadPolicy, method)
 
@@ -70,7 +75,7 @@ def pre_create(owner: Owner, protocol: str, policy: UploadPolicy, new: Any) -> b
     Raise Rejected, or whatever error of uploads the project does; HookFailed where it
     raises anything else, since who was to decide has not.
     """
-    is_heard = signals.upload_pre_create.has_listeners(UploadSession)
+    is_heard = _is_heard(signals.upload_pre_create)
     if not (is_heard or _overrides(policy, "pre_create")):
         return False
     draft = dataclasses.replace(new, metadata=copy.deepcopy(new.metadata))
@@ -126,7 +131,7 @@ def _check_changes(draft: Any) -> None:
 
 def wants_file(policy: UploadPolicy) -> bool:
     """Tell whether anybody looks at whole files before they become complete."""
-    is_heard = signals.upload_pre_finish.has_listeners(UploadSession)
+    is_heard = _is_heard(signals.upload_pre_finish)
     return is_heard or _overrides(policy, "validate")
 
 
@@ -150,9 +155,8 @@ def watch(upload: UploadSession) -> Callable[[int], None] | None:
     """Return what is to be told how many bytes a request has brought, or None."""
     if upload.state != State.RECEIVING:
         return None
-    is_heard = signals.upload_progress.has_listeners(UploadSession)
     policy = policy_of(upload)
-    if not (is_heard or _overrides(policy, "progress")):
+    if not (_is_heard(signals.upload_progress) or _overrides(policy, "progress")):
         return None
     return partial(_watch, upload, policy, upload.received)
 

@@ -13,7 +13,8 @@ from django.db import connections, models, router
 from django.db.models.base import ModelState
 from django.db.models.signals import post_init, pre_init
 
-from .statements import Prepare, Statement, kept, prepared, preparers
+from .statements import Statement, kept
+from .values import Preparers, converters, prepared, preparers
 
 Row = TypeVar("Row", bound=models.Model)
 Other = TypeVar("Other", bound=models.Model)
@@ -39,42 +40,37 @@ class Columns(Generic[Row]):
         self._steps = [
             (index, column, convert)
             for index, column in enumerate(field.get_col("") for field in fields)
-            for convert in _converters(column, connection)
+            for convert in converters(column, connection)
         ]
         self._connection = connection
         self._is_plain = (
             model.from_db.__func__ is models.Model.from_db.__func__  # type: ignore[attr-defined]
-            and model.__init__ is models.Model.__init__
+            and is_plain(model)
         )
 
     def __len__(self) -> int:
         return len(self.names)
 
     def row(self, values: Sequence[Any]) -> Row:
-        if not self._is_plain or _is_heard(self.model):
-            found = self._converted(values)
-            return self.model.from_db(self._connection.alias, self.names, found)
-        # What from_db does, field by field, with nobody listening.
-        row = self.model.__new__(self.model)
-        row._state = ModelState()
+        found = self.named(values)
+        if not self._is_plain or is_heard(self.model):
+            names, alias = self.names, self._connection.alias
+            return self.model.from_db(alias, names, [*found.values()])
+        row = bare(self.model, found)
         row._state.adding, row._state.db = False, self._connection.alias
-        row.__dict__ |= self.named(values)
         return row
 
     def row_if_any(self, values: Sequence[Any]) -> Row | None:
         """Return a row of an outer join: one that is not there has not even a key."""
-        if all(value is None for value in values):
+        if values.count(None) == len(values):
             return None
         return self.row(values)
 
     def named(self, values: Sequence[Any]) -> dict[str, Any]:
-        return dict(zip(self.names, self._converted(values), strict=True))
-
-    def _converted(self, values: Sequence[Any]) -> list[Any]:
-        found = list(values)
+        found = [*values]
         for index, column, convert in self._steps:
             found[index] = convert(found[index], column, self._connection)
-        return found
+        return dict(zip(self.names, found, strict=True))
 
 
 class Lookup(Generic[Row]):
@@ -106,9 +102,7 @@ class Lookup(Generic[Row]):
         found = statement.first(params)
         return None if found is None else columns.row(found)
 
-    def _made(
-        self, connection: Any
-    ) -> tuple[Statement, Columns[Row], list[Prepare | None]]:
+    def _made(self, connection: Any) -> tuple[Statement, Columns[Row], Preparers]:
         columns = Columns(self.model, connection, self.only)
         table, quote = quoted_table(self.model, connection), connection.ops.quote_name
         keys = [self.model._meta.get_field(name) for name in self.by]
@@ -173,7 +167,7 @@ class PairLookup(Generic[Row, Other]):
 
     def _made(
         self, connection: Any
-    ) -> tuple[Statement, Columns[Row], Columns[Other], list[Prepare | None]]:
+    ) -> tuple[Statement, Columns[Row], Columns[Other], Preparers]:
         columns = Columns(self.model, connection, self.only)
         others = Columns(self.other, connection, self.other_only)
         table = quoted_table(self.model, connection)
@@ -218,7 +212,7 @@ class Listing:
         statement, prepare = kept(connection, self, lambda: self._made(connection))
         return statement.all(prepared(prepare, [value]))
 
-    def _made(self, connection: Any) -> tuple[Statement, list[Prepare | None]]:
+    def _made(self, connection: Any) -> tuple[Statement, Preparers]:
         def columns(names: Sequence[str]) -> str:
             fields = [self.model._meta.get_field(name) for name in names]
             quote = connection.ops.quote_name
@@ -233,16 +227,35 @@ class Listing:
         return Statement(connection, sql), preparers([key], connection)
 
 
-def _is_heard(model: type[models.Model]) -> bool:
+def bare(model: type[Row], values: Mapping[str, Any]) -> Row:
+    """Return a row as Django makes it, value by value, where nobody listens."""
+    row = model.__new__(model)
+    row._state = ModelState()
+    row.__dict__ |= values
+    return row
+
+
+def changed(row: Row, values: Mapping[str, Any]) -> Row:
+    """Return a copy of a row with other values, as ``copy.copy`` would copy it."""
+    other = bare(type(row), {**vars(row), **values})
+    other._state = ModelState()
+    other._state.__dict__ |= vars(row._state)
+    other._state.fields_cache = {**row._state.fields_cache}
+    return other
+
+
+def is_plain(model: type[models.Model]) -> bool:
+    """Tell whether rows are made as Django makes them."""
+    return model.__init__ is models.Model.__init__
+
+
+def is_heard(model: type[models.Model]) -> bool:
     """Tell whether anybody wants to know of each row that is made."""
+    if not (pre_init.receivers or post_init.receivers):
+        # Nobody wants to know of any: so it is on most sites.
+        return False
     return pre_init.has_listeners(model) or post_init.has_listeners(model)
 
 
 def quoted_table(model: type[models.Model], connection: Any) -> str:
     return connection.ops.quote_name(model._meta.db_table)
-
-
-def _converters(column: Any, connection: Any) -> list[Any]:
-    """Return what turns a value of the database into one of a field, in order."""
-    own = connection.ops.get_db_converters(column)
-    return [*own, *column.get_db_converters(connection)]

@@ -8,8 +8,7 @@ it has told leaves rows that are due. webhooks.py sends them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -99,14 +98,17 @@ def note(event: str, uploads: Iterable[UploadSession]) -> None:
         runner.nudge(runner.DELIVER)
 
 
-@contextmanager
-def asked_by(facts: Callable[[], dict[str, Any]]) -> Iterator[None]:
+class asked_by:
     """Let what is noted tell of a request; it is asked for its facts only then."""
-    token = _asking.set(facts)
-    try:
-        yield
-    finally:
-        _asking.reset(token)
+
+    def __init__(self, facts: Callable[[], dict[str, Any]]) -> None:
+        self._facts = facts
+
+    def __enter__(self) -> None:
+        self._token = _asking.set(self._facts)
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        _asking.reset(self._token)
 
 
 def _request() -> dict[str, Any] | None:

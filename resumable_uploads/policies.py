@@ -1,7 +1,8 @@
 """What may be uploaded, how much of it, by whom, and where it goes.
 
 A policy is one class per purpose, named in the setting POLICIES. Set its attributes,
-or override its methods where the answer depends on who asks. It never sees a request.
+or override its methods where the answer depends on who asks. It never sees a request,
+and it keeps nothing: one instance answers for all uploads, in all threads.
 """
 
 from __future__ import annotations
@@ -170,14 +171,24 @@ class UploadPolicy:
 
 
 def get_policy(name: str) -> UploadPolicy:
-    """Return the policy with this name in the setting POLICIES. Raise Invalid."""
+    """Return the policy with this name in the setting POLICIES. Raise Invalid.
+
+    The same one each time, for as long as its entry is the same.
+    """
     try:
         entry = setting("POLICIES")[name]
     except (KeyError, TypeError):
         raise errors.Invalid(
             f"There is no upload policy {str(name)[:100]!r}."
         ) from None
-    return make_policy(name, entry)
+    if name not in _made or _made[name][0] is not entry:
+        _made[name] = entry, make_policy(name, entry)
+    return _made[name][1]
+
+
+# Each policy with the entry that it was made from: held here, no other entry can be at
+# the same place in memory.
+_made: dict[str, tuple[Any, UploadPolicy]] = {}
 
 
 class RetiredPolicy(UploadPolicy):

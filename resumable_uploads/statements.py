@@ -9,27 +9,28 @@ driver's own cursor is asked; else Django's.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from operator import attrgetter, methodcaller
 from typing import Any, TypeVar
 
-from django.db import models
 from django.db.backends import utils
 
 Kept = TypeVar("Kept")
-Prepare = Callable[[Any], Any]
 
 # The backends whose cursors are known to add nothing else.
 _KNOWN = ("django.db.backends.sqlite3.base", "django.db.backends.postgresql.base")
-# Whose values SQLite takes as they are.
-_PLAIN = (models.CharField, models.TextField, models.IntegerField, models.BooleanField)
+# What is taken from a cursor.
+_FIRST, _ALL = methodcaller("fetchone"), methodcaller("fetchall")
+_COUNT = attrgetter("rowcount")
+# The attribute of a connection that holds what was made for it.
+_KEPT = "_resumable_uploads_kept"
 
 
 def kept(connection: Any, key: Hashable, make: Callable[[], Kept]) -> Kept:
     """Return what was made for a connection, which it is bound to; make it once."""
-    found = connection.__dict__.setdefault("_resumable_uploads_kept", {})
     try:
-        return found[key]
+        return connection.__dict__[_KEPT][key]
     except KeyError:
-        made = found[key] = make()
+        made = connection.__dict__.setdefault(_KEPT, {})[key] = make()
         return made
 
 
@@ -45,15 +46,15 @@ class Statement:
 
     def first(self, params: Sequence[Any]) -> Sequence[Any] | None:
         """Run it; return the first row that it gives, or None."""
-        return self._done(params, _first)
+        return self._done(params, _FIRST)
 
     def all(self, params: Sequence[Any]) -> Sequence[Sequence[Any]]:
         """Run it; return all rows that it gives."""
-        return self._done(params, _all)
+        return self._done(params, _ALL)
 
     def run(self, params: Sequence[Any]) -> int:
         """Run it; return how many rows it has changed."""
-        return self._done(params, _count)
+        return self._done(params, _COUNT)
 
     def _done(self, params: Sequence[Any], take: Callable[[Any], Any]) -> Any:
         connection = self._connection
@@ -85,49 +86,6 @@ class Statement:
             and not connection.needs_rollback
             and (connection.health_check_done or not connection.health_check_enabled)
             and "cursor" not in connection.__dict__
-            and _is_djangos(utils.CursorWrapper.execute)
+            # Whoever replaces it may give it the name of Django's, but not the code.
+            and utils.CursorWrapper.execute.__code__.co_filename == utils.__file__
         )
-
-
-def _is_djangos(method: Any) -> bool:
-    # Whoever replaces it may give it the name of the other one, but not the code.
-    return method.__code__.co_filename == utils.__file__
-
-
-def _first(cursor: Any) -> Any:
-    return cursor.fetchone()
-
-
-def _all(cursor: Any) -> Any:
-    return cursor.fetchall()
-
-
-def _count(cursor: Any) -> int:
-    return cursor.rowcount
-
-
-def preparers(
-    fields: Sequence[Any], connection: Any, method: str = "get_db_prep_value"
-) -> list[Prepare | None]:
-    """Return what turns values of fields into parameters; None: they are already."""
-    return [_preparer(field, connection, method) for field in fields]
-
-
-def _preparer(field: Any, connection: Any, method: str) -> Prepare | None:
-    if connection.vendor == "sqlite" and _is_plain(field):
-        return None
-    prepare = getattr(field, method)
-    return lambda value: prepare(value, connection)
-
-
-def _is_plain(field: Any) -> bool:
-    is_djangos = type(field).__module__.startswith("django.db.models.")
-    return is_djangos and isinstance(field, _PLAIN)
-
-
-def prepared(prepare: Sequence[Prepare | None], values: Sequence[Any]) -> list[Any]:
-    """Return values as parameters."""
-    return [
-        value if one is None else one(value)
-        for one, value in zip(prepare, values, strict=True)
-    ]

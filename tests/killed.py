@@ -19,6 +19,7 @@ from typing import Any
 import django
 from django.conf import settings as django_settings
 from django.db import connection
+from django.test import override_settings
 
 from . import processes, racing, settings
 
@@ -66,8 +67,8 @@ def main(database: str) -> None:
 
 def _carry_out(deeds: Any, order: dict[str, Any]) -> int:
     try:
-        django_settings.MEDIA_ROOT = order["media"]
-        django_settings.RESUMABLE_UPLOADS |= order["uploads"]
+        uploads = django_settings.RESUMABLE_UPLOADS | order["uploads"]
+        override_settings(MEDIA_ROOT=order["media"], RESUMABLE_UPLOADS=uploads).enable()
         if "act" in order:
             return _act(order)
         if not order["locks"]:

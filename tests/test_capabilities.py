@@ -11,6 +11,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils.crypto import salted_hmac
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.permissions import BasePermission
 
@@ -316,3 +317,14 @@ def test_only_the_owner_is_given_one(user):
     upload = UploadSession.objects.get()
     assert capabilities.issue(upload, Owner("user:0", user)) == ""
     assert capabilities.issue(upload, Owner(f"user:{user.pk}", user))
+
+
+def test_a_capability_is_signed_as_django_signs(me, settings):
+    """By the key that follows from the secret of now, whichever was used before."""
+    me.post("/uploads/", ABOUT)
+    upload, owner = UploadSession.objects.get(), Owner("session:a")
+    for secret in ("one" * 20, "another" * 10):
+        settings.SECRET_KEY = secret
+        text = f"{upload.pk} 5f  session:a"
+        signed = salted_hmac(capabilities._SALT, text, algorithm="sha256")
+        assert capabilities._signature(upload, owner, "5f") == signed.hexdigest()

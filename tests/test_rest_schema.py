@@ -308,8 +308,8 @@ def taken_over(me, settings, patch):
     upload = open_upload(me)
     take = engine.appending._take_lease
 
-    def take_and_lose(row, offset):
-        take(row, offset)
+    def take_and_lose(row, *args):
+        take(row, *args)
         engine.take_offset(engine.refreshed(row))
 
     patch.setattr(engine.appending, "_take_lease", take_and_lose)

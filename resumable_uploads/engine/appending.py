@@ -47,7 +47,7 @@ def append(upload: UploadSession, offset: int, body: Body) -> UploadSession:
     room = room_for(upload, policy)
     store = store_for(upload.storage)
     with nudged_if_full(upload), writing(store, upload, offset, None) as writer:
-        _take_lease(upload, offset)
+        _take_lease(upload, offset, policy)
         if body.left is not None and offset + body.left > room:
             raise errors.TooLarge(max_size=room)
         while not body.ended:
@@ -62,12 +62,12 @@ def _is_empty_repeat(upload: UploadSession, offset: int, body: Body) -> bool:
     return full and body.left == 0 and offset == upload.length
 
 
-def _take_lease(upload: UploadSession, offset: int) -> None:
+def _take_lease(upload: UploadSession, offset: int, policy: UploadPolicy) -> None:
     """Take the right to append at an offset. Raise what speaks against it."""
     token, now = new_lease(), timezone.now()
     taken = change_receiving(
         upload,
-        {"lease": token, "active_at": now, **slid(upload, now)},
+        {"lease": token, "active_at": now, **slid(upload, policy, now)},
         told=_APPENDED,
         received=offset,
         addressed_by__not=AddressedBy.NUMBER,
@@ -78,9 +78,7 @@ def _take_lease(upload: UploadSession, offset: int) -> None:
             raise errors.WrongAddressing(addressed_by=row.addressed_by)
         raise errors.OffsetMismatch(row.received)
     # Another request may have appended since the row was read.
-    for name, value in taken.items():
-        setattr(upload, name, value)
-    upload.lease = token
+    vars(upload).update(taken, lease=token)
 
 
 def _append_segment(
@@ -108,7 +106,7 @@ def _record_segment(
 ) -> None:
     """Make a stretch at the end count, if this request still holds the lease."""
     while True:
-        changes = _changes(upload, segment)
+        changes = _changes(upload, segment, policy)
         try:
             with transaction.atomic(durable=True):
                 _advance(upload, changes)
@@ -118,15 +116,16 @@ def _record_segment(
             break
         except _LengthTold:
             continue
-    for name, value in changes.items():
-        setattr(upload, name, value)
+    vars(upload).update(changes)
 
 
 class _LengthTold(Exception):
     """Another request has declared the length; this one knows it now."""
 
 
-def _changes(upload: UploadSession, segment: Segment) -> dict[str, Any]:
+def _changes(
+    upload: UploadSession, segment: Segment, policy: UploadPolicy
+) -> dict[str, Any]:
     """Return what a stretch at the end changes in the upload's row."""
     now = timezone.now()
     end = upload.received + segment.size
@@ -138,7 +137,7 @@ def _changes(upload: UploadSession, segment: Segment) -> dict[str, Any]:
         "chunk_count": upload.chunk_count + 1,
         "addressed_by": AddressedBy.OFFSET,
         "active_at": now,
-        **slid(upload, now),
+        **slid(upload, policy, now),
         **(ENDED if ends else {}),
     }
 

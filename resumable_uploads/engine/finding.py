@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 import uuid
 from typing import Any
@@ -11,7 +10,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from .. import errors
-from ..lookups import Lookup
+from ..lookups import Lookup, changed
 from ..models import GONE_STATES, OPEN_STATES, AddressedBy, State, UploadSession
 from ..owners import Owner
 from ..policies import policy_of
@@ -117,10 +116,7 @@ def take_offset(upload: UploadSession) -> UploadSession:
     )
     if told is None:
         return refreshed(upload)
-    found = copy.copy(upload)
-    for name, value in told.items():
-        setattr(found, name, value)
-    return found
+    return changed(upload, told)
 
 
 def _await_last_words(upload: UploadSession) -> None:

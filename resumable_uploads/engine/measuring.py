@@ -23,7 +23,7 @@ def declare_length(upload: UploadSession, length: int) -> UploadSession:
     now = timezone.now()
     with transaction.atomic(durable=True):
         unknown = receiving(upload).filter(length=None, received__lte=length)
-        if unknown.update(length=length, active_at=now, **slid(upload, now)):
+        if unknown.update(length=length, active_at=now, **slid(upload, policy, now)):
             # It counts with its length from here on.
             check_quota(upload, policy, owner, length, is_counted=True)
             is_last = receiving(upload).filter(ends_when_full=True, received=length)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
 from .. import errors
 from ..body import Body, Segment
@@ -108,7 +108,7 @@ def _expected_size(upload: UploadSession, number: int, body: Body) -> int:
 
 def _chunk_there(upload: UploadSession, number: int) -> Chunk | None:
     """Return the recorded chunk with a number, and note how the upload stands now."""
-    found = _upload_and_chunk.facts(upload.pk, number)
+    found = _upload_and_chunk.facts(upload.id, number)
     if found is None:
         raise errors.NotFound
     row, known = found
@@ -219,7 +219,7 @@ def _lost_chunk(upload: UploadSession, chunk: Chunk) -> Chunk:
 
 def _insert_chunk(upload: UploadSession, chunk: Chunk) -> None:
     # The row is locked from here on: what it says stays true.
-    row = advance(upload, chunk.size, chunk_count=Plus(1))
+    row = advance(upload, chunk.size, chunk.created_at, chunk_count=Plus(1))
     insert(chunk)
     _check_place(upload, chunk.number, row["chunk_total"])
     end_if_full(upload, row["received"], row["chunk_count"])
@@ -230,7 +230,7 @@ def swap_chunk(upload: UploadSession, known: Chunk, chunk: Chunk) -> bool:
     changed = ("key", "start", "size", "checksum", "digests", "created_at")
     try:
         with transaction.atomic(durable=True):
-            row = advance(upload, chunk.size - known.size)
+            row = advance(upload, chunk.size - known.size, chunk.created_at)
             as_seen = Chunk.objects.filter(
                 pk=known.pk, key=known.key, start=known.start
             )
@@ -246,20 +246,21 @@ class Outrun(Exception):
     """Another request was quicker; look again."""
 
 
-def advance(upload: UploadSession, growth: int, **changes: Any) -> dict[str, Any]:
-    """Count bytes of a numbered chunk, first thing in the transaction.
+def advance(
+    upload: UploadSession, growth: int, now: datetime, **changes: Any
+) -> dict[str, Any]:
+    """Count bytes of a numbered chunk that came now, first thing in the transaction.
 
     Return what the row then says of the chunks there are. Raise Outrun where the upload
     takes no more, but is not gone.
     """
-    now = timezone.now()
     policy = policy_of(upload)
     room = room_for(upload, policy)
     changes |= {
         "received": Plus(growth),
         "addressed_by": AddressedBy.NUMBER,
         "active_at": now,
-        **slid(upload, now),
+        **slid(upload, policy, now),
     }
     changed = change_receiving(
         upload,

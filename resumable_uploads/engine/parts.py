@@ -125,7 +125,7 @@ def _insert(upload: UploadSession, chunk: Chunk) -> None:
     changes: dict[str, Any] = {"chunk_count": Plus(1)}
     if chunk.size:
         changes["chunk_size"] = AtLeast(chunk.size)
-    advance(upload, chunk.size, **changes)
+    advance(upload, chunk.size, chunk.created_at, **changes)
     insert(chunk)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,8 +16,9 @@ from .. import errors
 from ..changes import change
 from ..lookups import Lookup
 from ..models import AddressedBy, State, UploadSession
-from ..policies import policy_of
-from ..statements import Prepare, Statement, kept, prepared, preparers
+from ..policies import UploadPolicy, policy_of
+from ..statements import Statement, kept
+from ..values import Preparers, prepared, preparers
 
 upload_by_id = Lookup(UploadSession, ("id",))
 
@@ -64,9 +65,7 @@ def add(upload: UploadSession) -> None:
 _FIELDS = UploadSession._meta.concrete_fields
 
 
-def _adding(
-    upload: UploadSession, connection: Any
-) -> tuple[Statement, list[Prepare | None]]:
+def _adding(upload: UploadSession, connection: Any) -> tuple[Statement, Preparers]:
     query = InsertQuery(UploadSession)
     query.insert_values(_FIELDS, [upload])
     [(sql, _)] = query.get_compiler(connection=connection).as_sql()
@@ -102,7 +101,7 @@ ENDED: dict[str, Any] = {
 
 
 def new_lease() -> str:
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def receiving(upload: UploadSession) -> QuerySet[UploadSession]:
@@ -120,7 +119,7 @@ def change_receiving(
     What ``receiving(upload).filter(...).update(...)`` does, for what is done for each
     chunk. Return None where nothing was changed; see ``changes.change``.
     """
-    return change(UploadSession, upload.pk, to, told, state=State.RECEIVING, **where)
+    return change(UploadSession, upload.id, to, told, state=State.RECEIVING, **where)
 
 
 def check_receiving(upload: UploadSession) -> UploadSession:
@@ -132,9 +131,10 @@ def check_receiving(upload: UploadSession) -> UploadSession:
     return upload
 
 
-def slid(upload: UploadSession, now: datetime) -> dict[str, datetime]:
+def slid(
+    upload: UploadSession, policy: UploadPolicy, now: datetime
+) -> dict[str, datetime]:
     """Return the new expiry of an active upload, if it is worth an index update."""
-    policy = policy_of(upload)
     expires_at = policy.expiry(upload.created_at, now)
     step = min(SLIDE_STEP, policy.lifetime / 100)
     return {"expires_at": expires_at} if expires_at - upload.expires_at > step else {}
@@ -142,7 +142,8 @@ def slid(upload: UploadSession, now: datetime) -> dict[str, datetime]:
 
 def slide(upload: UploadSession) -> None:
     now = timezone.now()
-    change_receiving(upload, {"active_at": now, **slid(upload, now)})
+    expiry = slid(upload, policy_of(upload), now)
+    change_receiving(upload, {"active_at": now, **expiry})
 
 
 def slide_if_near(upload: UploadSession) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 from django.utils import timezone
 
 from .. import errors, runner
 from ..body import Segment
+from ..changes import new
 from ..models import END_STATES, Chunk, State, UploadSession
 from ..stores import Place, Store, Writer, store_for
 from ..stores.base import translated_errors
@@ -25,14 +25,18 @@ def new_chunk(
     segment: Segment,
     place: Place,
 ) -> Chunk:
-    return Chunk(
-        upload=upload,
+    return new(
+        Chunk,
+        id=None,
+        upload_id=upload.id,
         number=number,
         offset=offset,
         size=segment.size,
         checksum=f"{segment.checksum:016x}",
+        digests={},
         key=place.key,
         start=place.start,
+        source_id=None,
         created_at=timezone.now(),
     )
 
@@ -44,25 +48,30 @@ def is_same(known: Chunk, other: Chunk | Segment) -> bool:
     return known.size == other.size and known.checksum == digits
 
 
-@contextmanager
-def writing(
-    store: Store, upload: UploadSession, offset: int | None, size: int | None
-) -> Iterator[Writer]:
+# Classes, since generators cost several times as much, and no chunk gets past them.
+
+
+class writing:
     """Open a place to write to, and leave none behind for an upload that has ended."""
-    with translated_errors():
-        writer = store.writer(upload.pk, offset, size)
-    try:
-        yield writer
-    except (errors.NotReceiving, errors.NotFound):
-        writer.close()
-        tidy(upload)
-        raise
-    else:
-        writer.close()
-        if upload.state == State.COMPLETE:
-            tidy(upload)
-    finally:
-        writer.close()
+
+    def __init__(
+        self, store: Store, upload: UploadSession, offset: int | None, size: int | None
+    ) -> None:
+        self._upload = upload
+        with translated_errors():
+            self._writer = store.writer(upload.id, offset, size)
+
+    def __enter__(self) -> Writer:
+        return self._writer
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        self._writer.close()
+        if error is None:
+            has_ended = self._upload.state == State.COMPLETE
+        else:
+            has_ended = isinstance(error, errors.NotReceiving | errors.NotFound)
+        if has_ended:
+            tidy(self._upload)
 
 
 def tidy(upload: UploadSession) -> None:
@@ -73,16 +82,20 @@ def tidy(upload: UploadSession) -> None:
             store_for(upload.storage).release(upload.pk)
 
 
-@contextmanager
-def nudged_if_full(upload: UploadSession) -> Iterator[None]:
+class nudged_if_full:
     """Have the file assembled if these bytes were the last, once the lock is let go.
 
     An assembly that finds the lock still held has to copy the whole file.
     """
-    try:
-        yield
-    finally:
-        nudge_if_full(upload)
+
+    def __init__(self, upload: UploadSession) -> None:
+        self._upload = upload
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        nudge_if_full(self._upload)
 
 
 def nudge_if_full(upload: UploadSession) -> None:
@@ -90,20 +103,24 @@ def nudge_if_full(upload: UploadSession) -> None:
         runner.nudge(runner.ASSEMBLE, upload.pk)
 
 
-@contextmanager
-def written(writer: Writer, segment: Segment) -> Iterator[Place]:
+class written:
     """Store a segment; drop it again if it is refused, and only then.
 
     After any other error, the outcome of a commit may be unknown. Better an orphan than
     a chunk without bytes.
     """
-    with translated_errors():
-        place = writer.write(segment)
-    try:
-        yield place
-    except errors.UploadError:
-        discard(writer, place)
-        raise
+
+    def __init__(self, writer: Writer, segment: Segment) -> None:
+        self._writer = writer
+        with translated_errors():
+            self._place = writer.write(segment)
+
+    def __enter__(self) -> Place:
+        return self._place
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if isinstance(error, errors.UploadError):
+            discard(self._writer, self._place)
 
 
 def discard(writer: Writer, place: Place) -> None:

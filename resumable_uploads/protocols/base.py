@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -70,6 +69,41 @@ class Speaker:
         super().__init_subclass__(**kwargs)
         if cls.protocol:
             spoken.add(cls.protocol)
+
+
+class OpenBody:
+    """A body while it is taken in; what a refusal leaves of it is read on.
+
+    Where it is ``capped``, ``excess`` is raised at the end for more bytes than that.
+    """
+
+    def __init__(
+        self,
+        body: Body,
+        capped: sources.Capped | None = None,
+        excess: errors.UploadError | None = None,
+    ) -> None:
+        self._body = body
+        self._capped = capped
+        self._excess = excess
+
+    def __enter__(self) -> Body:
+        return self._body
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        try:
+            if error is None and self._goes_on():
+                error = self._excess
+            if isinstance(error, errors.UploadError):
+                self._body.drain(DRAIN_AT_MOST, DRAIN_SECONDS)
+        finally:
+            self._body.close()
+        if self._excess is not None and error is self._excess:
+            raise self._excess
+
+    def _goes_on(self) -> bool:
+        capped = self._capped
+        return capped is not None and capped.goes_on(seconds("STALL_TIMEOUT"))
 
 
 class UploadView(Speaker, APIView):
@@ -160,30 +194,21 @@ class UploadView(Speaker, APIView):
         if not getattr(self.request, "is_lean", False):
             return Response(facts, status=status, headers=named)
         kind = JSONRenderer.media_type
-        return HttpResponse(_json(facts), kind, status, headers=named)
+        return HttpResponse(_json(facts).encode(), kind, status, headers=named)
 
-    @contextmanager
     def body(
         self, expected: Mapping[str, bytes] | None = None, room: int | None = None
-    ) -> Iterator[Body]:
+    ) -> OpenBody:
         """Open the raw body, with the digests expected of it by algorithm.
 
         With ``room``, a body that announces no length ends after so many bytes;
         ``excess`` is raised for more once those have been dealt with.
         """
-        source, capped = source_of(self.request), None
-        if room is not None and source.length is None and not expected:
-            source = capped = sources.Capped(source, room)
-        body = Body(source, expected)
-        try:
-            yield body
-            if capped and capped.goes_on(seconds("STALL_TIMEOUT")):
-                raise self.excess(max_size=room)
-        except errors.UploadError:
-            body.drain(DRAIN_AT_MOST, DRAIN_SECONDS)
-            raise
-        finally:
-            body.close()
+        source = source_of(self.request)
+        if room is None or expected or source.length is not None:
+            return OpenBody(Body(source, expected))
+        capped = sources.Capped(source, room)
+        return OpenBody(Body(capped), capped, self.excess(max_size=room))
 
     # HTTP handlers (subclasses shouldn't need to override):
 
@@ -361,10 +386,10 @@ def check_charset(request: Any) -> None:
 
     It takes any codec's word, and reads the query by it, too.
     """
+    charset = getattr(request, "_request", request).encoding
     try:
-        b"a".decode(
-            getattr(request, "_request", request).encoding or "utf-8", "replace"
-        )
+        if charset:
+            b"a".decode(charset, "replace")
     except (LookupError, ValueError):
         raise errors.Invalid("The charset is not known.") from None
 

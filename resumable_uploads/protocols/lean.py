@@ -20,7 +20,7 @@ from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
-from django.urls import Resolver404, ResolverMatch, get_urlconf, resolve
+from django.urls import Resolver404, ResolverMatch, resolve
 from rest_framework.authentication import (
     BaseAuthentication,
     BasicAuthentication,
@@ -92,7 +92,8 @@ def _may_be_lean(request: HttpRequest) -> bool:
 
 def _answered(request: HttpRequest) -> HttpResponse | None:
     """Answer a request by its view, or return None for the long way."""
-    match = _resolved(request.path_info, getattr(request, "urlconf", None))
+    urlconf = getattr(request, "urlconf", settings.ROOT_URLCONF)
+    match = _resolved(request.path_info, urlconf)
     view = getattr(match and match.func, "cls", None)
     if match is None or request.method not in getattr(view, "lean_methods", ()):
         return None
@@ -148,7 +149,7 @@ def _resolved(path: str, urlconf: Any) -> ResolverMatch | None:
     if found is None:
         return _resolved_anew(path, urlconf)
     mount, upload_id, what, number, slash = found.groups()
-    shape = urlconf or _urlconf(), mount, what, bool(number), slash
+    shape = urlconf, mount, what, bool(number), slash
     kwargs = {"upload_id": upload_id} | ({"number": number} if number else {})
     if shape in _resolved_before:
         # A copy by hand: it refuses to be copied by the library's means.
@@ -162,10 +163,6 @@ def _resolved(path: str, urlconf: Any) -> ResolverMatch | None:
             _resolved_before.clear()
         _resolved_before[shape] = match
     return match
-
-
-def _urlconf() -> Any:
-    return get_urlconf() or settings.ROOT_URLCONF
 
 
 def _resolved_anew(path: str, urlconf: Any) -> ResolverMatch | None:

@@ -14,7 +14,7 @@ from .filesystem import FilesystemStore
 __all__ = ["Piece", "Place", "Store", "Whole", "Writer", "store_for"]
 
 
-_made: dict[str, tuple[Any, Store]] = {}
+_made: dict[str, tuple[Storage, dict[str, Any], Any, Store]] = {}
 
 
 def store_for(alias: str) -> Store:
@@ -22,14 +22,14 @@ def store_for(alias: str) -> Store:
 
     The same one each time, for as long as the settings are what they were.
     """
-    storage = storages[alias]
-    # Held here, they cannot be others at the same place in memory.
-    by = (storage, getattr(storage, "location", None), of_site())
+    storage, site = storages[alias], of_site()
+    location = getattr(storage, "location", None)
     known = _made.get(alias)
-    if known and all(one is other for one, other in zip(by, known[0], strict=True)):
-        return known[1]
+    # Held here, they cannot be others at the same place in memory.
+    if known and known[0] is storage and known[1] is site and known[2] == location:
+        return known[3]
     store = _class_for(storage)(alias)
-    _made[alias] = by, store
+    _made[alias] = storage, site, location, store
     return store
 
 

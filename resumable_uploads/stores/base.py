@@ -12,7 +12,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 BLOCK = 1024 * 1024
 # In an upload's folder: says which finished file is to go with it.
 DOOMED = "doomed"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -364,19 +365,19 @@ def as_uuid(text: str) -> uuid.UUID | None:
         return None
 
 
-@contextmanager
-def translated_errors() -> Iterator[None]:
+class translated_errors:
     """Raise what a storage raises as StorageFull or StorageUnavailable."""
-    try:
-        yield
-    except errors.UploadError:
-        raise
-    except OSError as error:
-        log.error("A storage failed", exc_info=error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise errors.StorageFull from error
-        raise errors.StorageUnavailable from error
-    except Exception as error:
-        # Storages have errors of their own kinds; the client hears of none.
-        log.exception("A storage failed")
-        raise errors.StorageUnavailable from error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, errors.UploadError):
+            raise _translated(error) from error
+
+
+def _translated(error: Exception) -> errors.UploadError:
+    # Storages have errors of their own kinds as well; the client hears of none.
+    log.error("A storage failed", exc_info=error)
+    is_full = isinstance(error, OSError) and error.errno in _FULL
+    return errors.StorageFull() if is_full else errors.StorageUnavailable()

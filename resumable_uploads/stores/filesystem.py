@@ -414,7 +414,8 @@ class FilesystemStore(Store):
 
     def is_being_written(self, upload_id: uuid.UUID) -> bool:
         try:
-            fd = os.open(self.path(self.folder(upload_id)) / DATA, os.O_RDWR)
+            path = self.full_path(f"{self.folder(upload_id)}/{DATA}")
+            fd = os.open(path, os.O_RDWR)
         except FileNotFoundError:
             return False
         try:
@@ -475,11 +476,12 @@ def _folder_storage(root: str) -> FileSystemStorage:
 def open_file(path: Path | str, flags: int) -> int:
     """Open a file, with its folders where they are missing: for their owner only."""
     for _ in range(OPEN_TRIES):
+        try:
+            return os.open(path, flags, 0o666)
+        except FileNotFoundError:
+            folder = Path(path).parent
         # An upload that ends at this moment takes its folder away again.
         with contextlib.suppress(FileNotFoundError):
-            return os.open(path, flags, 0o666)
-        with contextlib.suppress(FileNotFoundError):
-            folder = Path(path).parent
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return os.open(path, flags, 0o666)
 
