@@ -26,6 +26,9 @@ SQLITE_OPTIONS: dict[str, Any] = {
     "PRAGMA cache_size=-512;",
 }
 
+# PostgreSQL prepares what a connection has asked for so many times.
+PREPARE_THRESHOLD = 5
+
 
 def flag(name: str, default: bool = False) -> bool:
     """Return a switch: 1, true, yes and on are on. Raise ValueError for nonsense."""
@@ -48,6 +51,7 @@ def database(url: str) -> dict[str, Any]:
 
     ``postgres://user:password@host:5432/name?sslmode=require``,
     ``postgres://user@/name?host=/run/postgresql`` for a Unix socket,
+    ``?prepare_threshold=none`` where a pooler of connections stands between,
     ``sqlite:////var/lib/site/db.sqlite3``. Raise ValueError for other kinds.
     """
     parts = urlsplit(url)
@@ -69,8 +73,10 @@ def sqlite(path: Path) -> dict[str, Any]:
 
 
 def _postgres(parts: SplitResult) -> dict[str, Any]:
-    options = dict(parse_qsl(parts.query))
+    options: dict[str, Any] = dict(parse_qsl(parts.query))
     host = options.pop("host", "") or unquote(parts.hostname or "")
+    threshold = options.get("prepare_threshold", PREPARE_THRESHOLD)
+    options["prepare_threshold"] = None if threshold == "none" else int(threshold)
     return {
         "ENGINE": ENGINES[parts.scheme],
         "NAME": unquote(parts.path[1:]),

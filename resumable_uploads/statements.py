@@ -4,6 +4,11 @@ To build a query anew for each chunk costs ten times what the database takes to 
 it, and what Django's cursors do around one is more than that as well: they let wrappers
 see it, log and time it, and translate it. Where nobody has asked for any of that, the
 driver's own cursor is asked; else Django's.
+
+PostgreSQL takes longer to understand a statement than to do what it says. Where a site
+lets statements be prepared (psycopg's ``prepare_threshold`` among its OPTIONS, which
+Django sets to None, since not every pooler of connections can stand it), each is
+understood once for each connection.
 """
 
 from __future__ import annotations
@@ -63,12 +68,20 @@ class Statement:
                 cursor.execute(self.sql, params)
                 return take(cursor)
         with connection.wrap_database_errors:
-            cursor = connection.connection.cursor()
+            cursor = self._cursor()
             try:
                 cursor.execute(self._own, params)
                 return take(cursor)
             finally:
                 cursor.close()
+
+    def _cursor(self) -> Any:
+        """Return a cursor of the driver's; it prepares statements, if it may."""
+        driver = self._connection.connection
+        if getattr(driver, "prepare_threshold", None) is None:
+            return driver.cursor()
+        # Django's own puts the values into the statement: each would be a new one.
+        return self._connection.Database.Cursor(driver)
 
     def _is_unseen(self) -> bool:
         """Tell whether Django's cursor would do no more than the driver's own.

@@ -34,7 +34,16 @@ def test_a_postgres_url_may_name_a_unix_socket():
 
 def test_what_else_a_postgres_url_says_goes_to_the_driver():
     found = environment.database("postgres://db/site?sslmode=require")
-    assert found["OPTIONS"] == {"sslmode": "require"}
+    assert found["OPTIONS"]["sslmode"] == "require"
+
+
+@pytest.mark.parametrize(
+    ("query", "threshold"),
+    [("", 5), ("?prepare_threshold=2", 2), ("?prepare_threshold=none", None)],
+)
+def test_a_postgres_url_says_from_when_on_statements_are_prepared(query, threshold):
+    found = environment.database(f"postgres://db/site{query}")
+    assert found["OPTIONS"] == {"prepare_threshold": threshold}
 
 
 def test_an_sqlite_url_is_a_path():

@@ -269,6 +269,50 @@ def test_who_watches_sees_each_statement(me, monkeypatch, who):
     assert len(seen) == 2
 
 
+@pytest.fixture
+def prepared_from(monkeypatch):
+    """Let this connection prepare statements from the second time on, or never."""
+
+    def from_(threshold):
+        connection.ensure_connection()
+        monkeypatch.setattr(connection.connection, "prepare_threshold", threshold)
+
+    return from_
+
+
+def prepared_statements():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements")
+        return [text for (text,) in cursor.fetchall()]
+
+
+def chunks_put(me, count):
+    url = opened(me)
+    for number in range(count):
+        put(me, url, number)
+
+
+@pytest.mark.only_on("postgres")
+def test_postgres_understands_once_what_each_chunk_asks(me, prepared_from):
+    prepared_from(2)
+    chunks_put(me, 6)
+    texts = prepared_statements()
+    for verb in ("SELECT", "UPDATE", "INSERT"):
+        assert any(text.startswith(verb) for text in texts)
+    # The values are no part of them: one of each is enough.
+    count = len(texts)
+    chunks_put(me, 20)
+    assert len(prepared_statements()) == count
+
+
+@pytest.mark.only_on("postgres")
+def test_nothing_is_prepared_where_the_site_does_without(me, prepared_from):
+    before = prepared_statements()
+    prepared_from(None)
+    chunks_put(me, 10)
+    assert prepared_statements() == before
+
+
 def test_what_the_driver_raises_is_translated(me):
     put(me, opened(me), 3)
     row = Chunk.objects.get()
