@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from resumable_uploads import errors
 from resumable_uploads.body import Body
 from resumable_uploads.models import Chunk, UploadSession
-from resumable_uploads.protocols import forms
+from resumable_uploads.protocols import formdata, forms
 
 from .foreign import BOUNDARY, NO_TOKEN, Fine, Resumable, form
 from .making import PAUSE, ScriptedSource
@@ -109,6 +109,25 @@ def test_a_part_is_what_was_sent_however_it_comes_and_is_taken(data, comes, take
     assert read(made.source, itertools.cycle(taken)) == data
     assert not made.source.broken
     made.finish()
+
+
+TEXTS = st.text(
+    st.characters(exclude_characters='"\\%\r\n', codec="utf-8"), max_size=20
+)
+
+
+@given(TEXTS, TEXTS | st.none(), st.sampled_from([None, "", "text/plain", "a/b;c=d"]))
+@hypothesis.settings(max_examples=300, deadline=None)
+def test_what_needs_no_parsing_is_read_as_if_it_were_parsed(name, filename, kind):
+    disposition = f'Content-Disposition: form-data; name="{name}"'
+    if filename is not None:
+        disposition += f'; filename="{filename}"'
+    lines = [disposition] + ([] if kind is None else [f"Content-Type: {kind}"])
+    text = "\r\n".join(["", *lines, "", ""])
+    found = formdata._PLAIN.fullmatch(text.encode())
+    assert found
+    parsed = formdata._parsed([line.encode() for line in lines])
+    assert formdata._plain(found) == parsed
 
 
 def form_of(source, headers):
