@@ -163,14 +163,13 @@ def _resolved(path: str, urlconf: Any) -> ResolverMatch | None:
     """Return what Django resolves a path to, or None.
 
     Once for all uploads under one prefix: what differs in their paths is only what the
-    view is given.
+    view is given. Any other path is remembered if its view is given nothing of it.
     """
     found = _PATH.fullmatch(path)
-    if found is None:
-        return _resolved_anew(path, urlconf)
-    mount, upload_id, what, number, slash = found.groups()
+    mount, upload_id, what, number, slash = found.groups() if found else _whole(path)
     shape = urlconf or _urlconf(), mount, what, bool(number), slash
-    kwargs = {"upload_id": upload_id} | ({"number": number} if number else {})
+    named = {"upload_id": upload_id, "number": number}
+    kwargs = {name: value for name, value in named.items() if value}
     if shape in _resolved_before:
         # A copy by hand: it refuses to be copied by the library's means.
         match = ResolverMatch.__new__(ResolverMatch)
@@ -183,6 +182,11 @@ def _resolved(path: str, urlconf: Any) -> ResolverMatch | None:
             _resolved_before.clear()
         _resolved_before[shape] = match
     return match
+
+
+def _whole(path: str) -> tuple[str, ...]:
+    """Return the parts of a path that is no upload's."""
+    return path, "", "", "", ""
 
 
 def _urlconf() -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -123,7 +122,7 @@ class Parameters:
             raise errors.Invalid("The request names no identifier of a file.")
         texts = [self.get(word) for word in ("identifier", "filename", "relativePath")]
         # Forms, unlike queries, end lines in their own way.
-        texts = [re.sub(r"\r\n?", "\n", text) for text in texts]
+        texts = [text.replace("\r\n", "\n").replace("\r", "\n") for text in texts]
         said = json.dumps([policy, *texts, self.total, self.chunk_size])
         return hashlib.sha256(said.encode()).hexdigest()
 
