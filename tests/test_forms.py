@@ -151,6 +151,26 @@ def read(source, sizes=None):
         data += bytes(view[:size])
 
 
+def test_after_a_form_that_was_cut_behind_a_delimiter_nothing_comes():
+    body, headers = form({"a": "1"}, DATA[:100])
+    body = body[: -len("--\r\n")]
+    made = form_of(ScriptedSource(body, length=len(body) + 4), headers)
+    assert read(made.source) == DATA[:100]
+    with pytest.raises(errors.Truncated):
+        made.finish()
+    assert read(made.source) == b""
+
+
+def test_parts_without_a_name_are_not_kept():
+    """However many there are, and however they come."""
+    part = f"--{BOUNDARY}\r\nX: y\r\n\r\n\r\n".encode()
+    body, headers = form({"a": "1"}, DATA[:100])
+    steps = [part] * 2000 + [body]
+    made = form_of(ScriptedSource(*steps, length=len(b"".join(steps))), headers)
+    assert made.fields == QueryDict("a=1")
+    assert len(made.source._ahead) < 2 * len(body)
+
+
 def test_a_form_that_stalls_is_given_up(settings):
     settings.RESUMABLE_UPLOADS |= {"STALL_TIMEOUT": timedelta(seconds=0.01)}
     body, headers = form({"a": "1"}, DATA)

@@ -89,10 +89,9 @@ class FormParts:
         self._delimiter = b"\r\n--" + boundary
         # What was read. A form may begin with its delimiter.
         self._ahead = b"\r\n"
-        # Where in that the bytes begin that were not given out yet, ...
-        self._at = 0
-        # ... and where those of the part end, as far as it was searched.
-        self._end = 0
+        # Where in that begins what was not given out yet, and where ends what is known
+        # to be the part's.
+        self._at = self._end = 0
         self._is_at_end = False
 
     @property
@@ -105,7 +104,8 @@ class FormParts:
 
         Raise Truncated where the form was cut, Invalid where it is none.
         """
-        self._at = self._end + len(self._delimiter)
+        self._end += len(self._delimiter)
+        self._at = self._end
         while len(self._ahead) < self._at + 2:
             self._read_on()
         if self._ahead.startswith(b"--", self._at):
@@ -145,7 +145,7 @@ class FormParts:
         Return 0 after its end, and where the form ends in it: see ``broken``. Raise
         Idle where nothing has come for so many seconds.
         """
-        while not (self._is_there or self._is_at_end):
+        while self._at == self._end and not self._is_at_end:
             if len(view) > len(self._delimiter):
                 return self._receive(view, patience)
             if not (more := self._read(READ_SIZE, patience)):
@@ -160,14 +160,9 @@ class FormParts:
     def close(self) -> None:
         self._source.close()
 
-    @property
-    def _is_there(self) -> bool:
-        """Are there bytes of the part at hand?"""
-        return self._end > self._at
-
     def _receive(self, view: memoryview, patience: float) -> int:
         """Have the source fill a view, behind what may be the front of a delimiter."""
-        while not (self._is_there or self._is_at_end):
+        while self._at == self._end and not self._is_at_end:
             held = self._ahead[self._at :]
             rest = view[len(held) :]
             size = self._counted(self._source.readinto(rest, patience))
@@ -181,7 +176,7 @@ class FormParts:
 
     def _take(self) -> bytes:
         """Return some bytes of the part, as many as are there; b"" after its end."""
-        while not (self._is_there or self._is_at_end):
+        while self._at == self._end and not self._is_at_end:
             self._search_with(self._more())
         taken = self._ahead[self._at : self._end]
         self._at = self._end
@@ -228,7 +223,8 @@ class FormParts:
 
     def _read_on(self) -> None:
         """Have more at hand, of which nothing is known. Raise Truncated or Invalid."""
-        self._ahead, self._at = self._ahead[self._at :] + self._more(), 0
+        self._ahead = self._ahead[self._at :] + self._more()
+        self._at = self._end = 0
 
     def _more(self) -> bytes:
         """Return what comes next. Raise Truncated or Invalid where nothing does."""
