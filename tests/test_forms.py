@@ -163,9 +163,11 @@ def test_after_a_form_that_was_cut_behind_a_delimiter_nothing_comes():
 
 def test_parts_without_a_name_are_not_kept():
     """However many there are, and however they come."""
-    part = f"--{BOUNDARY}\r\nX: y\r\n\r\n\r\n".encode()
+    first = f"--{BOUNDARY}\r\n".encode()
+    # Each time it comes to light that a part is over, and another one begins.
+    part = b"X: y\r\n\r\n\r\n" + first
     body, headers = form({"a": "1"}, DATA[:100])
-    steps = [part] * 2000 + [body]
+    steps = [first, *[part] * 2000, body.removeprefix(first)]
     made = form_of(ScriptedSource(*steps, length=len(b"".join(steps))), headers)
     assert made.fields == QueryDict("a=1")
     assert len(made.source._ahead) < 2 * len(body)
