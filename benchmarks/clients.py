@@ -87,13 +87,17 @@ class Native(Client):
         about: dict[str, Any] = {"filename": "a.bin", "size": size}
         about["chunk_size"] = min(chunk, 256 * 1024 * 1024)
         body = json.dumps(about).encode()
+        self.proof = {}
         answer = self.wire.ask(
             "POST", "/uploads/", body, Content_Type="application/json"
         )
         self.path = self.expect(answer, 201).json()["url"]
-        # As the app's own page does.
-        word = answer.headers.get("upload-capability", "")
-        self.proof = {"Upload-Capability": word} if word else {}
+        self._keep(answer)
+
+    def _keep(self, answer: Answer) -> None:
+        """Send with chunks what was given last, as the demo's pages do."""
+        if word := answer.headers.get("upload-capability", ""):
+            self.proof = {"Upload-Capability": word}
 
     def ask(self) -> Answer:
         return self.expect(self.wire.ask("GET", self.path), 200)
@@ -135,7 +139,7 @@ class Patch(Native):
 
 
 class Form(Native):
-    """Forms, as Resumable.js sends them."""
+    """Forms, as Resumable.js sends them on a page that is made as the docs say."""
 
     name = "form"
     boundary = "----benchmark"
@@ -145,6 +149,7 @@ class Form(Native):
             # The page sees to that.
             self.expect(self.wire.ask("GET", "/upload/"), 200)
         self.size, self.chunk, self.key = size, chunk, uuid.uuid4().hex
+        self.proof = {}
 
     def send(self, offset: int, size: int) -> None:
         number = offset // self.chunk + 1
@@ -155,8 +160,10 @@ class Form(Native):
             before=self._before(number, size),
             after=f"\r\n--{self.boundary}--\r\n".encode(),
             Content_Type=f"multipart/form-data; boundary={self.boundary}",
+            **self.proof,
         )
         self.last = self.expect(answer, 200).json()
+        self._keep(answer)
 
     def _before(self, number: int, size: int) -> bytes:
         fields = {

@@ -6,6 +6,7 @@ name of any codec for a charset: the server would answer by 500.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -13,6 +14,9 @@ from django.utils.http import parse_header_parameters
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 AsyncApplication = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
+
+# What nearly all clients say.
+_PLAIN = re.compile(r"[a-z0-9/+.-]*(?:; ?boundary=[0-9A-Za-z_-]+)?")
 
 KIND, SAID = "text/plain", b"The Content-Type is malformed.\n"
 
@@ -53,6 +57,8 @@ def _content_types(scope: dict[str, Any]) -> list[str]:
 
 
 def is_readable(content_type: str) -> bool:
+    if _PLAIN.fullmatch(content_type):
+        return True
     try:
         charset = parse_header_parameters(content_type)[1].get("charset", "utf-8")
         b"a".decode(charset, "replace")

@@ -143,6 +143,8 @@ def test_a_capability_is_good_for_one_upload_only(me):
     url, capability = opened(me)
     other, _ = opened(me)
     assert Bearer(capability).put(other).status == 403
+    moved = other.split("/")[2] + capability[36:]
+    assert Bearer(moved).put(other).status == 403
     assert Bearer(capability).put(url).status == 201
     assert not UploadSession.objects.get(pk=other.split("/")[2]).received
 
@@ -151,11 +153,16 @@ def test_a_capability_is_good_for_one_upload_only(me):
     "spoil",
     [
         lambda word: word[:-1] + ("0" if word[-1] != "0" else "1"),
-        lambda word: word.partition(".")[0] + ".",
-        lambda word: word.partition(".")[0] + ".é",
-        lambda word: format(int(time.time()) - 5, "x") + "." + word.partition(".")[2],
-        lambda word: "." + word.partition(".")[2],
+        lambda word: word.rpartition(".")[0] + ".",
+        lambda word: word.rpartition(".")[0] + "." + "é" * 64,
+        lambda word: word.upper(),
+        lambda word: word[:37] + format(int(time.time()) - 5, "x") + word[-65:],
+        lambda word: word[:37] + word[-64:],
+        lambda word: word[:36] + "." + word[-65:],
+        lambda word: word[37:],
+        lambda word: "-" * 36 + word[36:],
         lambda word: "g" + word,
+        lambda word: word + "\n",
         lambda word: "",
         lambda word: "." * 5000,
     ],

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from resumable_uploads import errors
 from resumable_uploads.body import Body
 from resumable_uploads.models import Chunk, UploadSession
-from resumable_uploads.protocols import forms
+from resumable_uploads.protocols import formdata, forms
 
 from .foreign import BOUNDARY, NO_TOKEN, Fine, Resumable, form
 from .making import PAUSE, ScriptedSource
@@ -111,6 +111,25 @@ def test_a_part_is_what_was_sent_however_it_comes_and_is_taken(data, comes, take
     made.finish()
 
 
+TEXTS = st.text(
+    st.characters(exclude_characters='"\\%\r\n', codec="utf-8"), max_size=20
+)
+
+
+@given(TEXTS, TEXTS | st.none(), st.sampled_from([None, "", "text/plain", "a/b;c=d"]))
+@hypothesis.settings(max_examples=300, deadline=None)
+def test_what_needs_no_parsing_is_read_as_if_it_were_parsed(name, filename, kind):
+    disposition = f'Content-Disposition: form-data; name="{name}"'
+    if filename is not None:
+        disposition += f'; filename="{filename}"'
+    lines = [disposition] + ([] if kind is None else [f"Content-Type: {kind}"])
+    text = "\r\n".join(["", *lines, "", ""])
+    found = formdata._PLAIN.fullmatch(text.encode())
+    assert found
+    parsed = formdata._parsed([line.encode() for line in lines])
+    assert formdata._plain(found) == parsed
+
+
 def form_of(source, headers):
     class Request:
         META = {"CONTENT_TYPE": headers["Content-Type"]}
@@ -130,6 +149,28 @@ def read(source, sizes=None):
         if not size:
             return data
         data += bytes(view[:size])
+
+
+def test_after_a_form_that_was_cut_behind_a_delimiter_nothing_comes():
+    body, headers = form({"a": "1"}, DATA[:100])
+    body = body[: -len("--\r\n")]
+    made = form_of(ScriptedSource(body, length=len(body) + 4), headers)
+    assert read(made.source) == DATA[:100]
+    with pytest.raises(errors.Truncated):
+        made.finish()
+    assert read(made.source) == b""
+
+
+def test_parts_without_a_name_are_not_kept():
+    """However many there are, and however they come."""
+    first = f"--{BOUNDARY}\r\n".encode()
+    # Each time it comes to light that a part is over, and another one begins.
+    part = b"X: y\r\n\r\n\r\n" + first
+    body, headers = form({"a": "1"}, DATA[:100])
+    steps = [first, *[part] * 2000, body.removeprefix(first)]
+    made = form_of(ScriptedSource(*steps, length=len(b"".join(steps))), headers)
+    assert made.fields == QueryDict("a=1")
+    assert len(made.source._ahead) < 2 * len(body)
 
 
 def test_a_form_that_stalls_is_given_up(settings):

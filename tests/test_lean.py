@@ -294,3 +294,14 @@ def test_what_a_mount_knows_is_not_taken_for_another_ones(settings):
     assert lean._resolved(f"/uploads/{pk}/", None).url_name == "upload"
     assert lean._resolved(f"/elsewhere/{pk}/", None) is None
     assert len(lean._resolved_before) == 2
+
+
+def test_of_other_paths_those_are_remembered_whose_view_is_given_nothing(settings):
+    settings.ROOT_URLCONF = __name__
+    lean._resolved_before.clear()
+    for _ in range(2):
+        assert lean._resolved("/uploads/", None).kwargs == {}
+        assert lean._resolved("/north/uploads/", None).kwargs == {"tenant": "north"}
+        assert lean._resolved("/south/uploads/", None).kwargs == {"tenant": "south"}
+        assert lean._resolved("/elsewhere/", None) is None
+    assert len(lean._resolved_before) == 1

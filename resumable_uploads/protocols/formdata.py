@@ -7,6 +7,7 @@ where they are wanted, and are searched there for the line that ends it.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from django.utils.http import parse_header_parameters
 
@@ -18,19 +19,39 @@ READ_SIZE = 16 * 1024
 # Of one part.
 MAX_HEADERS = 8 * 1024
 # What nearly all parts of all clients begin with, and needs no parsing.
-_FIELD = re.compile(rb'\s*form-data; name="([^"\\%]*)"\s*')
+_PLAIN = re.compile(
+    rb'[ \t]*\r\nContent-Disposition: form-data; name="([^"\\%\r\n]{0,1000})"'
+    rb'(?:; filename="([^"\\%\r\n]{0,1000})")?'
+    rb"(?:\r\nContent-Type: ([!-~]{0,200}))?\r\n\r\n",
+    re.IGNORECASE,
+)
 
 
-class Part:
+class Part(NamedTuple):
     """What a part says of itself. ``filename`` is "" for a mere field."""
 
-    def __init__(self, lines: list[bytes]) -> None:
-        headers = dict(_named(line) for line in lines if b":" in line)
-        self.content_type = _text(headers.get(b"content-type", b"")).strip()
-        self.is_encoded = b"content-transfer-encoding" in headers
-        disposition = headers.get(b"content-disposition")
-        self.is_nameless = disposition is None
-        self.name, self.filename = _names(disposition or b"")
+    name: str
+    filename: str = ""
+    content_type: str = ""
+    is_nameless: bool = False
+    # Is it in base64, say?
+    is_encoded: bool = False
+
+
+def _plain(found: re.Match[bytes]) -> Part:
+    name, filename, content_type = found.groups(b"")
+    return Part(_text(name), _text(filename), _text(content_type))
+
+
+def _parsed(lines: list[bytes]) -> Part:
+    headers = dict(_named(line) for line in lines if b":" in line)
+    disposition = headers.get(b"content-disposition")
+    return Part(
+        *_names(disposition or b""),
+        _text(headers.get(b"content-type", b"")).strip(),
+        is_nameless=disposition is None,
+        is_encoded=b"content-transfer-encoding" in headers,
+    )
 
 
 def _named(line: bytes) -> tuple[bytes, bytes]:
@@ -39,8 +60,6 @@ def _named(line: bytes) -> tuple[bytes, bytes]:
 
 
 def _names(disposition: bytes) -> tuple[str, str]:
-    if plain := _FIELD.fullmatch(disposition):
-        return _text(plain[1]), ""
     try:
         _, options = parse_header_parameters(_text(disposition))
     except ValueError:
@@ -68,10 +87,11 @@ class FormParts:
         # Seconds to wait for what is not the part's own bytes.
         self._patience = patience
         self._delimiter = b"\r\n--" + boundary
-        # What was read and not yet given out. A form may begin with its delimiter.
+        # What was read. A form may begin with its delimiter.
         self._ahead = b"\r\n"
-        # How much of that belongs to the part, as far as it was searched.
-        self._own = 0
+        # Where in that begins what was not given out yet, and where ends what is known
+        # to be the part's.
+        self._at = self._end = 0
         self._is_at_end = False
 
     @property
@@ -84,11 +104,16 @@ class FormParts:
 
         Raise Truncated where the form was cut, Invalid where it is none.
         """
-        while len(self._ahead) < 2:
-            self._ahead += self._more()
-        if self._ahead.startswith(b"--"):
+        self._end += len(self._delimiter)
+        self._at = self._end
+        while len(self._ahead) < self._at + 2:
+            self._read_on()
+        if self._ahead.startswith(b"--", self._at):
             return None
-        return Part(self._header_lines())
+        if plain := _PLAIN.match(self._ahead, self._at):
+            self._begin(plain.end())
+            return _plain(plain)
+        return _parsed(self._header_lines())
 
     def value(self, at_most: int) -> bytes:
         """Return the whole part, or more than so many bytes of it. Raise as next."""
@@ -120,15 +145,16 @@ class FormParts:
         Return 0 after its end, and where the form ends in it: see ``broken``. Raise
         Idle where nothing has come for so many seconds.
         """
-        while not (self._own or self._is_at_end):
+        while self._at == self._end and not self._is_at_end:
             if len(view) > len(self._delimiter):
                 return self._receive(view, patience)
             if not (more := self._read(READ_SIZE, patience)):
                 return 0
-            self._search(self._ahead + more)
-        size = min(len(view), self._own)
-        view[:size] = self._ahead[:size]
-        self._ahead, self._own = self._ahead[size:], self._own - size
+            self._search_with(more)
+        start = self._at
+        size = min(len(view), self._end - start)
+        view[:size] = memoryview(self._ahead)[start : start + size]
+        self._at += size
         return size
 
     def close(self) -> None:
@@ -136,54 +162,69 @@ class FormParts:
 
     def _receive(self, view: memoryview, patience: float) -> int:
         """Have the source fill a view, behind what may be the front of a delimiter."""
-        while not (self._own or self._is_at_end):
-            held = len(self._ahead)
-            size = self._counted(self._source.readinto(view[held:], patience))
+        while self._at == self._end and not self._is_at_end:
+            held = self._ahead[self._at :]
+            rest = view[len(held) :]
+            size = self._counted(self._source.readinto(rest, patience))
             if not size:
                 return 0
-            view[:held] = self._ahead
-            self._search(bytes(view[: held + size]))
-        size, self._own = self._own, 0
+            view[: len(held)] = held
+            self._hold(bytes(view[: len(held) + size]))
+        size, self._end = self._end, 0
         self._ahead = self._ahead[size:]
         return size
 
     def _take(self) -> bytes:
         """Return some bytes of the part, as many as are there; b"" after its end."""
-        while not (self._own or self._is_at_end):
-            self._search(self._ahead + self._more())
-        taken = self._ahead[: self._own]
-        self._ahead, self._own = self._ahead[self._own :], 0
+        while self._at == self._end and not self._is_at_end:
+            self._search_with(self._more())
+        taken = self._ahead[self._at : self._end]
+        self._at = self._end
         return taken
 
-    def _search(self, data: bytes) -> None:
-        """Find out how many of the bytes at hand are the part's, and hold them all."""
-        end = data.find(self._delimiter)
-        if end < 0:
-            self._ahead, self._own = data, len(data) - self._begun(data)
-            return
-        self._ahead = data[:end] + data[end + len(self._delimiter) :]
-        self._own, self._is_at_end = end, True
+    def _begin(self, start: int) -> None:
+        """Take what is at hand from there on for the bytes of a part."""
+        self._at, self._is_at_end = start, False
+        self._search()
 
-    def _begun(self, data: bytes) -> int:
-        """Return how many of the last bytes may be the front of a delimiter."""
-        at = data.find(b"\r", max(0, len(data) - len(self._delimiter) + 1))
+    def _hold(self, data: bytes) -> None:
+        self._ahead, self._at = data, 0
+        self._search()
+
+    def _search_with(self, more: bytes) -> None:
+        self._hold(self._ahead[self._at :] + more)
+
+    def _search(self) -> None:
+        """Find out how many of the bytes at hand are the part's."""
+        end = self._ahead.find(self._delimiter, self._at)
+        self._is_at_end = end >= 0
+        self._end = end if self._is_at_end else self._before_a_front()
+
+    def _before_a_front(self) -> int:
+        """Return where the last bytes begin that may be the front of a delimiter."""
+        data, size = self._ahead, len(self._ahead)
+        at = data.find(b"\r", max(self._at, size - len(self._delimiter) + 1))
         while at >= 0 and not self._delimiter.startswith(data[at:]):
             at = data.find(b"\r", at + 1)
-        return 0 if at < 0 else len(data) - at
+        return size if at < 0 else at
 
     def _header_lines(self) -> list[bytes]:
-        """Return the headers of a part, and hold what has come of its bytes."""
-        while (end := self._ahead.find(b"\r\n\r\n")) < 0:
-            if len(self._ahead) > MAX_HEADERS:
+        """Return the headers of a part, and go to its bytes."""
+        while (end := self._ahead.find(b"\r\n\r\n", self._at)) < 0:
+            if len(self._ahead) - self._at > MAX_HEADERS:
                 raise _malformed()
-            self._ahead += self._more()
-        rest, *lines = self._ahead[:end].split(b"\r\n")
-        if rest.strip(b" \t") or end > MAX_HEADERS:
+            self._read_on()
+        rest, *lines = self._ahead[self._at : end].split(b"\r\n")
+        if rest.strip(b" \t") or end - self._at > MAX_HEADERS:
             # A longer line than a delimiter is none, and must not be in a form.
             raise _malformed()
-        self._is_at_end = False
-        self._search(self._ahead[end + 4 :])
+        self._begin(end + 4)
         return lines
+
+    def _read_on(self) -> None:
+        """Have more at hand, of which nothing is known. Raise Truncated or Invalid."""
+        self._ahead = self._ahead[self._at :] + self._more()
+        self._at = self._end = 0
 
     def _more(self) -> bytes:
         """Return what comes next. Raise Truncated or Invalid where nothing does."""

@@ -6,19 +6,19 @@ is left in the stream as a source, for the engine to take its bytes from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.http import QueryDict
+from django.http import HttpRequest, QueryDict
 from django.utils.datastructures import MultiValueDict
 from django.utils.http import parse_header_parameters
-from rest_framework.request import Request
 
 from .. import errors
 from ..body import Body
 from ..conf import KIB, seconds
-from .base import DRAIN_AT_MOST, DRAIN_SECONDS, check_charset, source_of
+from .base import DRAIN_AT_MOST, DRAIN_SECONDS, source_of
 from .foreign import ForeignView
 from .formdata import FormParts, Part
 
@@ -26,6 +26,11 @@ MAX_FIELDS = 200
 # Of all fields together, with their names.
 MAX_FIELD_BYTES = 256 * KIB
 MAX_BOUNDARY = 200
+FORM = "multipart/form-data"
+# What nearly all clients say, and needs no parsing.
+_PLAIN = re.compile(rf"{FORM}; ?boundary=([0-9A-Za-z_-]+)")
+# With which chunks are sent: by the first, unless a page says otherwise.
+_METHODS = ("POST", "PUT", "PATCH")
 
 
 class Form:
@@ -35,10 +40,10 @@ class Form:
     there are no fields, and the source is the body itself.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: HttpRequest) -> None:
         self.fields = QueryDict(mutable=True)
         self.filename = ""
-        self.content_type, self._options = parse_header_parameters(
+        self.content_type, self._boundary = _type_and_boundary(
             request.META.get("CONTENT_TYPE") or ""
         )
         # Where the bytes of the chunk come from; None: no file part was found.
@@ -51,9 +56,9 @@ class Form:
 
         Raise Invalid for what is no form, Truncated for what was cut before that.
         """
-        if self.content_type != "multipart/form-data":
+        if self.content_type != FORM:
             return
-        boundary = self._options.get("boundary", "")
+        boundary = self._boundary
         if not boundary or len(boundary) > MAX_BOUNDARY or not boundary.isascii():
             raise errors.Invalid("The form has no proper boundary.")
         patience = seconds("STALL_TIMEOUT")
@@ -105,7 +110,9 @@ class Form:
         self._room -= len(part.name)
         if len(self.fields) >= MAX_FIELDS:
             raise errors.Invalid("The form has too many fields.")
-        self.fields.appendlist(part.name, value.decode(errors="replace"))
+        # What appendlist does, once it has seen that both are texts.
+        values = dict.setdefault(self.fields, part.name, [])
+        values.append(value.decode(errors="replace"))
 
     def _read_some(self, parts: FormParts) -> bytes:
         value = parts.value(max(self._room, 0))
@@ -116,6 +123,13 @@ class Form:
                 _NO_BASE64 if is_base64 else "The fields are too long."
             )
         return value
+
+
+def _type_and_boundary(header: str) -> tuple[str, str]:
+    if plain := _PLAIN.fullmatch(header):
+        return FORM, plain[1]
+    kind, options = parse_header_parameters(header)
+    return kind, options.get("boundary", "")
 
 
 _NO_BASE64 = (
@@ -132,21 +146,22 @@ class FormView(ForeignView):
     """A view whose chunks come in forms, or raw with parameters in the URL."""
 
     takes_body = True
+    lean_methods: Collection[str] = _METHODS
     form: Form | None = None
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        check_charset(request)
+    def check_request(self, request: Any) -> None:
+        super().check_request(request)
+        http = getattr(request, "_request", request)
+        # Where the short way has come to an end here, it has read the fields.
+        self.form = getattr(http, "upload_form", None)
+        if self.form is None and request.method in _METHODS:
+            self.form = http.upload_form = Form(http)
+            self.form.begin()
         # Django and DRF look for the CSRF token among the fields. Were they to parse
         # the form themselves, they would put the chunk into a temporary file.
-        fields = QueryDict()
-        if request.method in ("POST", "PUT", "PATCH"):
-            self.form = Form(request)
-            self.form.begin()
-            fields = self.form.fields
-        request._data = request._full_data = fields
-        request._files = MultiValueDict()
-        request._request._post, request._request._files = fields, MultiValueDict()
-        super().initial(request, *args, **kwargs)
+        fields = self.form.fields if self.form else QueryDict()
+        request._data = request._full_data = http._post = fields
+        request._files = http._files = MultiValueDict()
 
     @contextmanager
     def chunk(self) -> Iterator[Body]:
@@ -157,6 +172,7 @@ class FormView(ForeignView):
         try:
             yield body
             self.form.finish()
+            self.form.close()
         except errors.UploadError:
             body.drain(DRAIN_AT_MOST, DRAIN_SECONDS)
             raise

@@ -1,6 +1,13 @@
 // Fine Uploader before the app's endpoints.
 
-import { csrfToken, element, endpoint as ordinary, option } from "./shell.js";
+import {
+  csrfToken,
+  element,
+  endpoint as ordinary,
+  keepCapability,
+  option,
+  proof,
+} from "./shell.js";
 
 const isConcurrent = option("concurrent", false);
 const endpoint = isConcurrent ? ordinary.replace(/\/$/, "-concurrent/") : ordinary;
@@ -34,7 +41,11 @@ const uploader = new window.qq.FineUploader({
   callbacks: {
     onUpload(id) {
       // The token changes when somebody logs in.
-      this.setCustomHeaders({ "X-CSRFToken": csrfToken() }, id);
+      this.setCustomHeaders(proof(this.getFile(id)), id);
+    },
+    onUploadChunkSuccess(id, chunk, answer, xhr) {
+      keepCapability(this.getFile(id), xhr);
+      this.setCustomHeaders(proof(this.getFile(id)), id);
     },
   },
 });

@@ -1,10 +1,10 @@
 // flow.js before the app's endpoint.
 
-import { csrfToken, element, endpoint, isAllThere, option, path, Row } from "./shell.js";
+import { chunkHeaders, element, endpoint, isAllThere, option, path, Row } from "./shell.js";
 
 const flow = new window.Flow({
   target: endpoint,
-  headers: () => ({ "X-CSRFToken": csrfToken() }),
+  headers: chunkHeaders,
   chunkSize: option("chunkSize", 1024 * 1024),
   simultaneousUploads: option("simultaneousUploads", 3),
   forceChunkSize: option("forceChunkSize", false),

@@ -1,6 +1,6 @@
 // Resumable.js before the app's endpoint.
 
-import { csrfToken, element, endpoint, isAllThere, option, path, Row } from "./shell.js";
+import { chunkHeaders, element, endpoint, isAllThere, option, path, Row } from "./shell.js";
 
 const recommended = {
   permanentErrors: [400, 401, 403, 404, 409, 410, 413, 415, 422, 500, 501],
@@ -11,7 +11,7 @@ const recommended = {
 
 const resumable = new window.Resumable({
   target: endpoint,
-  headers: () => ({ "X-CSRFToken": csrfToken() }),
+  headers: chunkHeaders,
   chunkSize: option("chunkSize", 1024 * 1024),
   simultaneousUploads: option("simultaneousUploads", 3),
   forceChunkSize: option("forceChunkSize", false),

@@ -10,6 +10,28 @@ export function csrfToken() {
   return /(?:^|; )csrftoken=([^;]*)/.exec(document.cookie)?.[1] ?? "";
 }
 
+const CAPABILITY = "Upload-Capability";
+// The last one that was given, by file.
+const capabilities = new WeakMap();
+
+/** Keep what an answer has given: with it, the next chunks of the file cost less. */
+export function keepCapability(file, xhr) {
+  const given = xhr.getResponseHeader(CAPABILITY);
+  if (given) capabilities.set(file, given);
+}
+
+/** Return what to send with a file's chunks, to prove whose it is. */
+export function proof(file) {
+  const capability = capabilities.get(file);
+  return { "X-CSRFToken": csrfToken(), ...(capability && { [CAPABILITY]: capability }) };
+}
+
+/** Return the headers of a chunk: Resumable.js and its relatives ask for each. */
+export function chunkHeaders(file, chunk) {
+  chunk.xhr.addEventListener("load", ({ target }) => keepCapability(file, target));
+  return proof(file);
+}
+
 /** Return an option from the address of the page, of the same type as its default. */
 export function option(name, byDefault) {
   const value = new URLSearchParams(location.search).get(name);

@@ -1,10 +1,10 @@
 // simple-uploader.js before the app's endpoint.
 
-import { csrfToken, element, endpoint, isAllThere, option, path, Row } from "./shell.js";
+import { chunkHeaders, element, endpoint, isAllThere, option, path, Row } from "./shell.js";
 
 const uploader = new window.Uploader({
   target: endpoint,
-  headers: () => ({ "X-CSRFToken": csrfToken() }),
+  headers: chunkHeaders,
   chunkSize: option("chunkSize", 1024 * 1024),
   simultaneousUploads: option("simultaneousUploads", 3),
   checkChunkUploadedByResponse: (chunk, answer) =>

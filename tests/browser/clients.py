@@ -368,6 +368,26 @@ class ClientContract:
             context.close()
 
 
+class FormContract(ClientContract):
+    """What clients that send forms must do besides."""
+
+    def test_chunks_bring_the_capability_of_their_own_file(
+        self, desk, ground, film, tmp_path
+    ):
+        other = made(tmp_path / "other.bin", self.size)
+        # So that the answer to the first chunk has been read before the last is sent.
+        desk.line.pace = self.pace
+        desk.choose(film, other)
+        self.wait_all(desk, 2)
+        uploads = desk.check_stored(ground, film, other)
+        words = [
+            one.headers.get("upload-capability", "") for one in desk.line.uploads()
+        ]
+        assert "" in words
+        for upload in uploads:
+            assert any(word.startswith(upload["id"] + ".") for word in words)
+
+
 def made(path: Path, size: int) -> Path:
     path.write_bytes(os.urandom(size))
     return path

@@ -9,8 +9,8 @@ from tests.contracts.ground import TABLE
 from .clients import (
     CHUNK,
     SIZE,
-    ClientContract,
     ClientDesk,
+    FormContract,
     drop,
     made,
     sha256,
@@ -73,7 +73,7 @@ class FineDesk(ClientDesk):
         return [one for one in self.line.requests if one.path.endswith("/done/")]
 
 
-class FineContract(ClientContract):
+class FineContract(FormContract):
     client = "fineuploader"
     desk_class = FineDesk
     options = {"partSize": CHUNK, "retryDelay": 0.5}

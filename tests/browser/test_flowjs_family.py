@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from .clients import CHUNK, ClientContract
+from .clients import CHUNK, FormContract
 from .line import is_upload
 
 pytestmark = pytest.mark.once
 
 
-class TestFlowJs(ClientContract):
+class TestFlowJs(FormContract):
     client = "flowjs"
     options = {"chunkSize": CHUNK}
 
@@ -21,7 +21,7 @@ class TestFlowJs(ClientContract):
         desk.check_stored(ground, film)
 
 
-class TestSimpleUploader(ClientContract):
+class TestSimpleUploader(FormContract):
     client = "simple-uploader"
     options = {"chunkSize": CHUNK}
 

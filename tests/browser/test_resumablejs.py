@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from .clients import CHUNK, SIZE, ClientContract, chunk_numbers, drop, made, sha256
+from .clients import CHUNK, SIZE, FormContract, chunk_numbers, drop, made, sha256
 
 pytestmark = pytest.mark.once
 
 
-class TestResumableJs(ClientContract):
+class TestResumableJs(FormContract):
     client = "resumablejs"
     options = {"chunkSize": CHUNK}
 
