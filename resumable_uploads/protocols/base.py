@@ -27,7 +27,7 @@ from rest_framework.authentication import SessionAuthentication
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import JSONRenderer
-from rest_framework.request import Request
+from rest_framework.request import Request, is_form_media_type
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
@@ -36,7 +36,7 @@ from ..body import Body
 from ..capabilities import Capability
 from ..conf import MIB, seconds
 from ..models import UploadSession
-from ..owners import Owner, owner_of
+from ..owners import NOBODY, Owner, owner_of
 from ..policies import UploadPolicy, policy_of
 from . import bodyfiles
 from .lean import HEADER as CAPABILITY
@@ -112,6 +112,9 @@ class UploadView(Speaker, APIView):
     excess: type[errors.TooLarge] = errors.TooLarge
     max_document = MIB
 
+    # Who asks, once that is known.
+    _owner = NOBODY
+
     def refusal(self, code: str, detail: str, facts: dict[str, Any]) -> Any:
         """Return the body of an answer that refuses a request."""
         return {"code": code, "detail": detail, **facts}
@@ -122,7 +125,9 @@ class UploadView(Speaker, APIView):
         """Return whose request this is; with ``create``, begin a visitor's session."""
         if capability := self.capability:
             return capability.owner
-        return owner_of(self.request, create=create)
+        # To begin a session makes another one of nobody, and of nobody else.
+        self._owner = self._owner or owner_of(self.request, create=create)
+        return self._owner
 
     def find(self, upload_id: Any) -> UploadSession:
         """Return the caller's own upload. Raise NotFound."""
@@ -253,7 +258,9 @@ class UploadView(Speaker, APIView):
         """Ask visitors for the token too: their session is as good as a login."""
         if request.method in SAFE_METHODS or request.successful_authenticator:
             return
-        SessionAuthentication().enforce_csrf(request)
+        # Only a form may have the token in it. No other document need be read for that.
+        is_form = is_form_media_type(request.content_type)
+        SessionAuthentication().enforce_csrf(request if is_form else request._request)
 
     def _check_document(self, request: Request) -> None:
         if (sources.declared_length(request.META) or 0) > self.max_document:
