@@ -5,10 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from django.db import connections, router
 from django.db.models import QuerySet
+from django.db.models.base import ModelState
+from django.db.models.signals import post_init, pre_init
 from django.db.models.sql import InsertQuery
 from django.utils import timezone
 
@@ -49,6 +53,27 @@ def outcome(upload: UploadSession) -> UploadSession:
     return upload if upload.state == State.RECEIVING else refreshed(upload)
 
 
+def made(**values: Any) -> UploadSession:
+    """Return a row that is still to be added; the values by the names of columns.
+
+    What ``UploadSession(**values)`` returns, for a fraction of the work where nobody
+    listens.
+    """
+    if pre_init.has_listeners(UploadSession) or post_init.has_listeners(UploadSession):
+        return UploadSession(**values)
+    upload = UploadSession.__new__(UploadSession)
+    upload._state = ModelState()
+    upload.__dict__ |= _blank() | {"id": uuid.uuid4(), "metadata": {}} | values
+    return upload
+
+
+@cache
+def _blank() -> dict[str, Any]:
+    """Return what a new row has in each of its columns."""
+    row = UploadSession()
+    return {name: row.__dict__[name] for name in _NAMES}
+
+
 def add(upload: UploadSession) -> None:
     """Add the row of a new upload. Raise IntegrityError as ``save`` does.
 
@@ -56,12 +81,15 @@ def add(upload: UploadSession) -> None:
     """
     connection = connections[router.db_for_write(UploadSession)]
     statement, prepare = kept(connection, add, lambda: _adding(upload, connection))
-    values = [field.pre_save(upload, add=True) for field in _FIELDS]
-    statement.run(prepared(prepare, values))
+    statement.run(prepared(prepare, _values(upload)))
     upload._state.adding, upload._state.db = False, connection.alias
 
 
 _FIELDS = UploadSession._meta.concrete_fields
+_NAMES = [field.attname for field in _FIELDS]
+# No field has anything to do before a row is added: there is no file yet, and who adds
+# it says when that is.
+_values = attrgetter(*_NAMES)
 
 
 def _adding(

@@ -229,8 +229,8 @@ class EndpointView(TusView):
 
     def post(self, request: Request) -> HttpResponse:
         policy = self.permitted_policy()
-        metadata = tus_metadata.parse(request.headers.get("Upload-Metadata"))
-        concat = request.headers.get("Upload-Concat", PARTIAL)
+        metadata = tus_metadata.parse(request.META.get("HTTP_UPLOAD_METADATA"))
+        concat = request.META.get("HTTP_UPLOAD_CONCAT", PARTIAL)
         if concat != PARTIAL:
             upload = self._joined(policy, metadata, concat)
         else:
@@ -246,7 +246,7 @@ class EndpointView(TusView):
     def _opened(
         self, policy: UploadPolicy, metadata: tus_metadata.Metadata
     ) -> UploadSession:
-        is_partial = "Upload-Concat" in self.request.headers
+        is_partial = "HTTP_UPLOAD_CONCAT" in self.request.META
         kept = metadata.kept()
         if is_partial:
             _check_joins(policy)
@@ -282,7 +282,7 @@ class EndpointView(TusView):
     def _announced(self) -> int | None:
         """Return the length of a new upload, or None where it is deferred."""
         length = self.length()
-        deferred = self.request.headers.get("Upload-Defer-Length")
+        deferred = self.request.META.get("HTTP_UPLOAD_DEFER_LENGTH")
         if deferred is not None and length is not None:
             raise AmbiguousLength
         if deferred not in (None, "1"):
