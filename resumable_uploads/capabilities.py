@@ -2,7 +2,8 @@
 
 Whoever has proven to be the owner of an upload is given a word that proves it again for
 a while, without a session: only the upload's row, and the user's beside it, are looked
-at. It is good for sending bytes, and to hear where to go on; for nothing else.
+at. It is good for sending bytes, and to hear where to go on; for nothing else. The word
+names its upload: not each protocol has that in its URLs.
 
 What takes it back before its time: the end of the upload, another password, and a user
 who is deleted or not active any more.
@@ -10,6 +11,7 @@ who is deleted or not active any more.
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from dataclasses import dataclass
@@ -29,9 +31,11 @@ from .models import State, UploadSession
 from .owners import BEARER, Owner
 
 _SALT = "resumable_uploads.capabilities"
+# Which upload, since when, and what proves it.
+_WORD = re.compile(r"([0-9a-f-]{36})\.([0-9a-f]{1,16})\.([0-9a-f]{64})")
 # What a request that brings bytes is judged by.
 _FACTS = (
-    *("id", "owner", "user", "protocol", "policy", "storage"),
+    *("id", "owner", "user", "protocol", "policy", "storage", "client_key", "filename"),
     *("length", "chunk_size", "chunk_total", "ends_when_full"),
     *("received", "chunk_count", "addressed_by", "state", "lease"),
     *("created_at", "expires_at"),
@@ -56,16 +60,21 @@ def issue(upload: UploadSession, owner: Owner) -> str:
     if not is_theirs or upload.state != State.RECEIVING or not _are_on(owner):
         return ""
     issued = format(int(time.time()), "x")
-    return f"{issued}.{_signature(upload, owner, issued)}"
+    return f"{upload.pk}.{issued}.{_signature(upload, owner, issued)}"
 
 
-def prove(word: str, upload_id: str) -> Capability | None:
-    """Return what a word proves of an upload, or None: then others have to ask."""
-    issued, _, signature = word.partition(".")
-    if not (signature and signature.isascii() and _is_fresh(issued)):
+def prove(word: str, upload_id: str = "") -> Capability | None:
+    """Return what a word proves, or None: then others have to ask.
+
+    Where an upload is asked for, of that one only.
+    """
+    if not (said := _WORD.fullmatch(word)):
+        return None
+    named, issued, signature = said.groups()
+    if upload_id not in ("", named) or not _is_fresh(issued):
         return None
     try:
-        found = _found(uuid.UUID(upload_id))
+        found = _found(uuid.UUID(named))
     except ValueError:
         return None
     if found is None or not _are_on(found.owner):
@@ -75,10 +84,7 @@ def prove(word: str, upload_id: str) -> Capability | None:
 
 
 def _is_fresh(issued: str) -> bool:
-    try:
-        age = time.time() - int(issued[:16], 16)
-    except ValueError:
-        return False
+    age = time.time() - int(issued, 16)
     lifetime: timedelta | None = setting("CAPABILITIES_EXPIRE_IN")
     # Another host's clock may be a little ahead.
     return lifetime is not None and -60 < age < lifetime.total_seconds()

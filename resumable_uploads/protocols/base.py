@@ -31,16 +31,16 @@ from rest_framework.request import Request, is_form_media_type
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from .. import engine, errors, outbox, sources
+from .. import capabilities, engine, errors, outbox, sources
 from ..body import Body
 from ..capabilities import Capability
 from ..conf import MIB, seconds
 from ..models import UploadSession
 from ..owners import NOBODY, Owner, owner_of
 from ..policies import UploadPolicy, policy_of
-from . import bodyfiles
+from . import bodyfiles, lean
 from .lean import HEADER as CAPABILITY
-from .lean import Proven
+from .lean import LongWay, Proven
 
 log = logging.getLogger(__name__)
 
@@ -167,6 +167,16 @@ class UploadView(Speaker, APIView):
         kind = JSONRenderer.media_type
         return HttpResponse(_json(facts), kind, status, headers=named)
 
+    def entitle(self, response: HttpResponse, upload: UploadSession) -> None:
+        """Let the owner send more bytes by a capability.
+
+        Never for showing one: else it would outlive what takes it back.
+        """
+        if self.capability or not (lean.is_installed() and lean.is_lean(self)):
+            return
+        if word := capabilities.issue(upload, self.owner()):
+            response[CAPABILITY] = word
+
     @contextmanager
     def body(
         self, expected: Mapping[str, bytes] | None = None, room: int | None = None
@@ -213,6 +223,8 @@ class UploadView(Speaker, APIView):
             self.check_request(request)
             handler = getattr(self, request.method.lower())
             response = handler(request, *args, **kwargs)
+        except LongWay:
+            raise
         except Exception as error:
             self.headers = self.default_response_headers
             self.request = self.initialize_request(request, *args, **kwargs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import QueryDict
+from django.http import HttpResponse, QueryDict
 from django.urls import URLPattern, re_path
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.request import Request
@@ -147,18 +147,18 @@ class FineUploaderView(ForeignView):
             raise errors.Invalid("This qquuid is in use at another endpoint.")
         return upload
 
-    def success(self, upload: UploadSession) -> Response:
+    def success(self, upload: UploadSession) -> HttpResponse:
         check_not_rejected(upload)
         said = {"success": True, "uuid": upload.client_key}
-        return Response(said | self.facts(upload))
+        return self.told(said | self.facts(upload))
 
 
 class EndpointView(FineUploaderView, FormView):
     """Take a part, or a file that is small enough to be sent whole."""
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         assert self.form
-        said = Parameters(request.query_params, self.form.fields)
+        said = Parameters(request.GET, self.form.fields)
         policy = self.permitted_policy()
         with self.chunk() as body:
             upload = self._found(policy, said, body)
@@ -170,7 +170,9 @@ class EndpointView(FineUploaderView, FormView):
         upload = engine.outcome(upload)
         if said.index == upload.last_number:
             self._check_sequence(upload, said.index + 1)
-        return self.success(upload)
+        response = self.success(upload)
+        self.entitle(response, upload)
+        return response
 
     put = patch = post
 
@@ -247,7 +249,7 @@ def _check_geometry(upload: UploadSession, said: Parameters) -> None:
 class DoneView(FineUploaderView):
     """The client says that all parts are sent (``chunking.success.endpoint``)."""
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         said = Parameters(request.query_params, _as_query(request.data))
         policy = self.permitted_policy()
         upload = self.upload_named(said.uuid)

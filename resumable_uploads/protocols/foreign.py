@@ -21,6 +21,7 @@ from ..body import Body
 from ..models import State, UploadSession
 from ..policies import UploadPolicy, get_policy, policy_of
 from .base import UploadView
+from .lean import LongWay
 
 
 class ForeignView(UploadView):
@@ -47,7 +48,20 @@ class ForeignView(UploadView):
 
     def upload_of(self, client_key: str) -> UploadSession | None:
         """Return the caller's upload with a client key, open or completed."""
+        if capability := self.capability:
+            return self._proven(capability.upload, client_key)
         return engine.find_by_key(self.owner(), self.protocol, client_key)
+
+    def _proven(self, upload: UploadSession, client_key: str) -> UploadSession:
+        """Return what a capability was given for, if that is what is meant.
+
+        It opens nothing, and tells nothing of a file that is complete. Raise LongWay.
+        """
+        upload = engine.not_overdue(upload)
+        is_meant = (upload.protocol, upload.client_key) == (self.protocol, client_key)
+        if not is_meant or upload.state != State.RECEIVING:
+            raise LongWay
+        return upload
 
     def begin(self, policy: UploadPolicy, new: engine.NewUpload) -> UploadSession:
         """Open an upload, unless there is one with its client key already."""

@@ -6,19 +6,18 @@ is left in the stream as a source, for the engine to take its bytes from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.http import QueryDict
+from django.http import HttpRequest, QueryDict
 from django.utils.datastructures import MultiValueDict
 from django.utils.http import parse_header_parameters
-from rest_framework.request import Request
 
 from .. import errors
 from ..body import Body
 from ..conf import KIB, seconds
-from .base import DRAIN_AT_MOST, DRAIN_SECONDS, check_charset, source_of
+from .base import DRAIN_AT_MOST, DRAIN_SECONDS, source_of
 from .foreign import ForeignView
 from .formdata import FormParts, Part
 
@@ -26,6 +25,8 @@ MAX_FIELDS = 200
 # Of all fields together, with their names.
 MAX_FIELD_BYTES = 256 * KIB
 MAX_BOUNDARY = 200
+# With which chunks are sent: by the first, unless a page says otherwise.
+_METHODS = ("POST", "PUT", "PATCH")
 
 
 class Form:
@@ -35,7 +36,7 @@ class Form:
     there are no fields, and the source is the body itself.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: HttpRequest) -> None:
         self.fields = QueryDict(mutable=True)
         self.filename = ""
         self.content_type, self._options = parse_header_parameters(
@@ -132,21 +133,22 @@ class FormView(ForeignView):
     """A view whose chunks come in forms, or raw with parameters in the URL."""
 
     takes_body = True
+    lean_methods: Collection[str] = _METHODS
     form: Form | None = None
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        check_charset(request)
+    def check_request(self, request: Any) -> None:
+        super().check_request(request)
+        http = getattr(request, "_request", request)
+        # Where the short way has come to an end here, it has read the fields.
+        self.form = getattr(http, "upload_form", None)
+        if self.form is None and request.method in _METHODS:
+            self.form = http.upload_form = Form(http)
+            self.form.begin()
         # Django and DRF look for the CSRF token among the fields. Were they to parse
         # the form themselves, they would put the chunk into a temporary file.
-        fields = QueryDict()
-        if request.method in ("POST", "PUT", "PATCH"):
-            self.form = Form(request)
-            self.form.begin()
-            fields = self.form.fields
-        request._data = request._full_data = fields
-        request._files = MultiValueDict()
-        request._request._post, request._request._files = fields, MultiValueDict()
-        super().initial(request, *args, **kwargs)
+        fields = self.form.fields if self.form else QueryDict()
+        request._data = request._full_data = http._post = fields
+        request._files = http._files = MultiValueDict()
 
     @contextmanager
     def chunk(self) -> Iterator[Body]:
@@ -157,6 +159,7 @@ class FormView(ForeignView):
         try:
             yield body
             self.form.finish()
+            self.form.close()
         except errors.UploadError:
             body.drain(DRAIN_AT_MOST, DRAIN_SECONDS)
             raise

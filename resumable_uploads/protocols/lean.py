@@ -5,6 +5,7 @@ and ask for an upload whose URL may be all that is needed. ``DataRequests`` is a
 middleware. What stands above it in MIDDLEWARE is done for them as for all others; what
 stands below it (sessions, users, messages) is left out. Any doubt, and the request goes
 the long way, where it is judged as if it had no capability.
+A view that finds only in the body what speaks against it raises ``LongWay``.
 
 The view that answers is the same, with the same verbs; what the REST framework would
 find out about the request is known already, see ``UploadView.dispatch``.
@@ -43,6 +44,12 @@ _PATH = re.compile(
 )
 _MANY = 1000
 _METHODS = {"HEAD", "PATCH", "PUT"}
+# Those of clients that know no others. Who has nothing to show asks for pages by them.
+_WITH_CAPABILITY = _METHODS | {"GET", "POST"}
+
+
+class LongWay(Exception):
+    """What a request is about is not what its capability was given for."""
 
 
 class DataRequests:
@@ -85,9 +92,11 @@ def is_lean(view: Any) -> bool:
 
 def _may_be_lean(request: HttpRequest) -> bool:
     about = request.META
-    is_known = _META in about or not about.get("HTTP_COOKIE")
-    is_data = request.method in _METHODS and "HTTP_AUTHORIZATION" not in about
-    return is_data and is_known
+    if "HTTP_AUTHORIZATION" in about:
+        return False
+    if _META in about:
+        return request.method in _WITH_CAPABILITY
+    return request.method in _METHODS and not about.get("HTTP_COOKIE")
 
 
 def _answered(request: HttpRequest) -> HttpResponse | None:
@@ -96,13 +105,19 @@ def _answered(request: HttpRequest) -> HttpResponse | None:
     view = getattr(match and match.func, "cls", None)
     if match is None or request.method not in getattr(view, "lean_methods", ()):
         return None
-    if not (is_lean(view) and _is_let_in(request, view, match.kwargs["upload_id"])):
+    # Where the URL names none, the view sees to it that the upload is the right one.
+    upload_id = match.kwargs.get("upload_id", "")
+    if not (is_lean(view) and _is_let_in(request, view, upload_id)):
         return None
     # As CommonMiddleware does: raise DisallowedHost.
     request.get_host()
     request.resolver_match = match
     request.is_lean = True  # type: ignore[attr-defined]
-    response = match.func(request, *match.args, **match.kwargs)
+    try:
+        response = match.func(request, *match.args, **match.kwargs)
+    except LongWay:
+        _forget(request)
+        return None
     if hasattr(response, "render"):
         response = response.render()
     # As CommonMiddleware does: else the server would send a chunk and a last one.
@@ -133,6 +148,12 @@ def _is_let_in(request: Any, view: Any, upload_id: str) -> bool:
         request.capability = capability
     request.user = user or AnonymousUser()
     return True
+
+
+def _forget(request: Any) -> None:
+    """Leave nothing on a request that its capability has told."""
+    del request.capability, request.is_lean, request.user
+    request.resolver_match = None
 
 
 _resolved_before: dict[tuple[Any, ...], ResolverMatch] = {}

@@ -24,10 +24,9 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from .. import capabilities, engine, errors, names
+from .. import engine, errors, names
 from ..models import State, UploadSession, load_numbers
 from ..policies import get_policy, policy_of
-from . import lean
 from .base import UploadView, nonnegative
 from .digests import content_digest
 from .download import serve
@@ -211,16 +210,6 @@ class RestView(UploadView):
         response["Upload-Offset"] = str(upload.offset)
         self.entitle(response, upload)
         return response
-
-    def entitle(self, response: HttpResponse, upload: UploadSession) -> None:
-        """Let the owner send more bytes by a capability.
-
-        Never for showing one: else it would outlive what takes it back.
-        """
-        if self.capability or not (lean.is_installed() and lean.is_lean(self)):
-            return
-        if word := capabilities.issue(upload, self.owner()):
-            response[lean.HEADER] = word
 
 
 _SOME_ID = str(UUID(int=0))

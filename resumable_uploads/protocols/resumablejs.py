@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from django.http import QueryDict
+from django.http import HttpResponse, QueryDict
 from django.urls import URLPattern, re_path
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -167,6 +167,7 @@ class ResumableJsView(FormView):
     """Where chunks are asked for and sent, under one URL."""
 
     protocol = "resumablejs"
+    lean_methods = (*FormView.lean_methods, "GET")
 
     # Options, for as_view():
 
@@ -181,21 +182,21 @@ class ResumableJsView(FormView):
     @cached_property
     def said(self) -> Parameters:
         fields = self.form.fields if self.form else QueryDict()
-        return Parameters(self.request.query_params, fields)
+        return Parameters(self.request.GET, fields)
 
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         """Is the chunk there?"""
         upload = self.upload_of(self.said.client_key(self.policy))
         if upload is not None and upload.state == State.FAILED:
             # A client that hears yes each time never sends anything again.
             upload = engine.finish(upload)
         if self.lists_chunks:
-            return Response(self._answer_of(upload))
+            return self.told(self._answer_of(upload))
         if upload is None or not self._has_chunk(upload):
-            return Response(status=204)
-        return Response(self._answer_of(upload))
+            return _nothing()
+        return self.told(self._answer_of(upload))
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         """Take a chunk."""
         policy = self.permitted_policy()
         with self.chunk() as body:
@@ -206,7 +207,9 @@ class ResumableJsView(FormView):
                 read_again(upload, body)
         upload = engine.outcome(upload)
         check_not_rejected(upload)
-        return Response(self._answer_of(upload))
+        response = self.told(self._answer_of(upload))
+        self.entitle(response, upload)
+        return response
 
     put = patch = post
 
@@ -306,6 +309,13 @@ class ResumableJsView(FormView):
         errors.Interrupted: 503,
         errors.TooManyUploads: 400,
     }
+
+
+def _nothing() -> HttpResponse:
+    answer = HttpResponse(status=204)
+    # Django says of nothing at all that it is HTML.
+    del answer.headers["Content-Type"]
+    return answer
 
 
 def _numbers(upload: UploadSession) -> list[int]:
