@@ -127,6 +127,8 @@ class UploadView(Speaker, APIView):
             return capability.owner
         # To begin a session makes another one of nobody, and of nobody else.
         self._owner = self._owner or owner_of(self.request, create=create)
+        if create and not self._owner and self._is_lean:
+            raise LongWay
         return self._owner
 
     def find(self, upload_id: Any) -> UploadSession:
@@ -142,6 +144,10 @@ class UploadView(Speaker, APIView):
         Set by no client: only by the middleware that has seen the proof.
         """
         return getattr(self.request, "capability", None)
+
+    @property
+    def _is_lean(self) -> bool:
+        return getattr(self.request, "is_lean", False)
 
     def find_to_write(self, upload_id: Any) -> UploadSession:
         """Return the caller's own upload if its policy still permits to write."""
@@ -162,10 +168,20 @@ class UploadView(Speaker, APIView):
     ) -> HttpResponse:
         """Return what to answer to bytes; headers are named with underscores."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        if not getattr(self.request, "is_lean", False):
+        if not self._is_lean:
             return Response(facts, status=status, headers=named)
         kind = JSONRenderer.media_type
         return HttpResponse(_json(facts), kind, status, headers=named)
+
+    def rendered(self, facts: Mapping[str, Any], status: int = 200) -> HttpResponse:
+        """Return facts as an answer, in the form that was asked for."""
+        renderer = self.request.accepted_renderer
+        if type(renderer) is not JSONRenderer:
+            return Response(facts, status=status)
+        # As the framework has it done in the end, with less ceremony.
+        kind = self.request.accepted_media_type
+        body = renderer.render(facts, kind, self.get_renderer_context())
+        return HttpResponse(body, renderer.media_type, status)
 
     def entitle(self, response: HttpResponse, upload: UploadSession) -> None:
         """Let the owner send more bytes by a capability.
@@ -272,7 +288,8 @@ class UploadView(Speaker, APIView):
             return
         # Only a form may have the token in it. No other document need be read for that.
         is_form = is_form_media_type(request.content_type)
-        SessionAuthentication().enforce_csrf(request if is_form else request._request)
+        asked: Any = request if is_form else request._request
+        SessionAuthentication().enforce_csrf(asked)
 
     def _check_document(self, request: Request) -> None:
         if (sources.declared_length(request.META) or 0) > self.max_document:

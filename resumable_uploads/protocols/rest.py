@@ -205,8 +205,8 @@ class RestView(UploadView):
         url = self.url("file", upload.pk) if downloadable else None
         return {"url": url, "name": upload.filename, "size": upload.length}
 
-    def answer(self, upload: UploadSession, status: int = 200) -> Response:
-        response = Response(self.representation(upload), status=status)
+    def answer(self, upload: UploadSession, status: int = 200) -> HttpResponse:
+        response = self.rendered(self.representation(upload), status)
         response["Upload-Offset"] = str(upload.offset)
         self.entitle(response, upload)
         return response
@@ -261,7 +261,7 @@ class UploadsView(RestView):
             )
         return states
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         said = _checked(request.data)
         policy = get_policy(said.pop("policy", "default"))
         self.check_permitted(policy)
@@ -269,7 +269,7 @@ class UploadsView(RestView):
             self.owner(create=True), self.protocol, policy, _new_upload(said)
         )
         response = self.answer(upload, 201 if created else 200)
-        response["Location"] = response.data["url"]
+        response["Location"] = self.url("upload", upload.pk)
         return response
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> NewUploadSerializer:
@@ -294,7 +294,7 @@ class UploadDetailView(RestView):
     def get_parsers(self) -> list[Any]:
         return [RawParser()]
 
-    def get(self, request: Request, upload_id: str) -> Response:
+    def get(self, request: Request, upload_id: str) -> HttpResponse:
         return self.answer(self.find(upload_id))
 
     def head(self, request: Request, upload_id: str) -> HttpResponse:
@@ -357,7 +357,7 @@ class CompleteView(RestView):
 
     renderer_classes = (JSONRenderer,)
 
-    def post(self, request: Request, upload_id: str) -> Response:
+    def post(self, request: Request, upload_id: str) -> HttpResponse:
         upload = engine.finish(self.find_to_write(upload_id))
         return self.answer(upload, 200 if upload.state == State.COMPLETE else 202)
 

@@ -35,6 +35,7 @@ from .appending import (
 )
 from .base import nonnegative
 from .foreign import check_not_rejected
+from .lean import LongWay
 from .tus_metadata import MetadataTooLong
 
 VERSION = "1.0.0"
@@ -226,6 +227,14 @@ class TusView(AppendingView):
 
 class EndpointView(TusView):
     """Where uploads are opened."""
+
+    lean_methods = ("POST",)
+
+    def check_request(self, request: Any) -> None:
+        super().check_request(request)
+        if self.capability:
+            # It is good for an upload that is there already.
+            raise LongWay
 
     def post(self, request: Request) -> HttpResponse:
         policy = self.permitted_policy()
