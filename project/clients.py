@@ -74,6 +74,8 @@ class ClientPage(UploadPage):
 
 # The prefixes have no slash at the end, so that the endpoints answer without one too.
 urlpatterns = [
+    path("uploads/tus", include(tus.urls())),
+    path("uploads/ietf", include(ietf.urls(with_tus=True))),
     path("uploads/resumablejs", include(resumablejs.urls())),
     path("uploads/flowjs", include(resumablejs.urls())),
     path("uploads/simple-uploader", include(resumablejs.urls(lists_chunks=True))),
@@ -82,7 +84,5 @@ urlpatterns = [
         "uploads/fineuploader-concurrent", include(fineuploader.urls(concurrent=True))
     ),
     path("demo/javascript-info/", include(byteoffset.urls())),
-    path("uploads/tus", include(tus.urls())),
-    path("uploads/ietf", include(ietf.urls(with_tus=True))),
     path("demo/<slug:client>/", ClientPage.as_view(), name="client"),
 ]

@@ -82,6 +82,8 @@ def storage_name(name: str) -> str:
 
 
 def _visible(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
     # What is taken out may have kept two characters from being composed.
     composed = unicodedata.normalize("NFC", text)
     return unicodedata.normalize("NFC", "".join(filter(_is_visible, composed)))

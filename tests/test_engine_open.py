@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError
+from django.db.models.signals import pre_init
 from django.utils import timezone
 
 from resumable_uploads import engine, errors, signals
+from resumable_uploads.engine.rows import made
 from resumable_uploads.models import Chunk, Holding, OwnerLock, State, UploadSession
 from resumable_uploads.owners import NOBODY, Owner
 from resumable_uploads.policies import UploadPolicy, get_policy
@@ -587,3 +589,31 @@ def test_the_same_client_key_under_another_policy_is_refused(settings):
     with pytest.raises(errors.ClientKeyInUse) as refusal:
         open_upload(10, client_key="film", policy="other")
     assert refusal.value.facts["id"] == str(upload.pk)
+
+
+def test_a_row_is_made_as_django_would_make_it():
+    now = timezone.now()
+    said = {"filename": "a.bin", "created_at": now, "metadata": {"a": 1}}
+    for values in ({}, said):
+        ours, djangos = made(**values), UploadSession(**values)
+        for field in UploadSession._meta.concrete_fields:
+            if not field.primary_key:
+                assert field.value_from_object(ours) == field.value_from_object(djangos)
+        assert ours._state.adding
+    one, other = made(), made()
+    assert one.pk != other.pk
+    assert one.metadata is not other.metadata
+
+
+def test_who_listens_hears_of_each_row_that_is_made():
+    heard = []
+
+    def hear(kwargs: dict[str, Any], **_: Any) -> None:
+        heard.append(kwargs["filename"])
+
+    pre_init.connect(hear, sender=UploadSession)
+    try:
+        assert made(filename="a.bin").filename == "a.bin"
+    finally:
+        pre_init.disconnect(hear, sender=UploadSession)
+    assert heard == ["a.bin"]

@@ -13,6 +13,7 @@ from django.utils import timezone
 from rest_framework.permissions import IsAuthenticated
 
 from resumable_uploads.models import UploadSession
+from resumable_uploads.owners import BEARER
 from resumable_uploads.protocols import ietf, lean, tus
 from resumable_uploads.protocols.base import UploadView
 from resumable_uploads.protocols.rest import ChunkView
@@ -81,6 +82,85 @@ def test_who_has_no_cookie_goes_on_by_the_url_without_a_session(stranger, ways):
     assert "session_key" not in " ".join(query["sql"] for query in asked)
     assert speech.patch(stranger, url, 100, DATA).status == 204
     assert UploadSession.objects.get().state == "complete"
+
+
+def test_who_has_no_cookie_opens_an_upload_without_a_session(stranger, ways):
+    with CaptureQueriesContext(connection) as asked:
+        answer = speech.post(stranger, DATA, Upload_Length=200)
+    assert (answer.status, answer.headers["Upload-Offset"]) == (201, "100")
+    assert ways == ["short"]
+    assert "session_key" not in " ".join(query["sql"] for query in asked)
+    assert "Set-Cookie" not in answer.headers
+    assert UploadSession.objects.get().owner == BEARER.key
+
+
+def test_where_a_session_is_to_be_begun_it_is_on_the_long_way(stranger, ways, settings):
+    policies(settings, default=STRANGERS | {"capability_urls": False})
+    answer = speech.post(stranger, DATA, Upload_Length=200)
+    assert (answer.status, ways) == (201, ["short", "long"])
+    assert "sessionid" in stranger.client.cookies
+    upload = UploadSession.objects.get()
+    assert upload.owner.startswith("session:")
+    assert upload.received == 100
+
+
+def test_who_has_to_log_in_opens_nothing(stranger, settings):
+    policies(settings, default={"anonymous": False})
+    assert speech.post(stranger, Upload_Length=200).status == 403
+    assert not UploadSession.objects.exists()
+
+
+def test_no_upload_is_opened_by_the_capability_of_another(stranger, ways):
+    _, proof = opened(Visitor())
+    assert speech.post(stranger, Upload_Length=200, **proof).status == 201
+    assert ways[-1] == "long"
+    newest = UploadSession.objects.latest("created_at")
+    assert (newest.protocol, newest.owner) == ("tus", BEARER.key)
+
+
+@pytest.mark.parametrize("method", ["FOO", "GET", "DELETE"])
+def test_another_method_than_that_of_the_request_takes_the_long_way(
+    stranger, ways, method
+):
+    url = speech.create(stranger, 200)
+    for address, sent_by in [(url, "PATCH"), (speech.URL, "POST")]:
+        sent = speech.V1 | {"X-HTTP-Method-Override": method}
+        answer = stranger.request(sent_by, address, b"", sent)
+        assert answer.status in (204, 404, 405)
+        assert ways[-1] == "long"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"Upload-Length": "100"} | speech.metadata(filename="\u00fc.bin"),
+        {"Upload-Defer-Length": "1"},
+        {"Upload-Length": "100", "Upload-Concat": "partial"},
+        {"Upload-Length": "100", "Tus-Resumable": "0.2.2"},
+        {"Upload-Length": "-1"},
+        {"Upload-Length": "100", "Upload-Defer-Length": "1"},
+        {"Upload-Length": "100", "Upload-Metadata": "filename \u00fc"},
+        {"Upload-Length": "100", "Upload-Metadata": "a" * 9999},
+        {"Upload-Length": "100", "Upload-Concat": "whole"},
+        {"Upload-Length": "100", "Origin": "https://evil.example"},
+        {"Upload-Length": "100", "Content-Type": "text/plain; charset=no"},
+        {"Upload-Length": str(2**62)},
+    ],
+)
+def test_both_ways_answer_who_opens_an_upload_in_the_same_words(stranger, ways, said):
+    sent = speech.V1 | {"Content-Type": ""} | said
+    short = stranger.request("POST", speech.URL, b"", sent)
+    long = stranger.request("POST", speech.URL, b"", sent | {"Cookie": "a=b"})
+    assert ways == ["short", "long"]
+    assert (short.status, short.body) == (long.status, long.body)
+    # Of two uploads each has its own URL and its own time, and what else may be asked
+    # is the REST framework's to say.
+    its_own = {"Location", "Upload-Expires", "Allow"}
+    for name in short.headers.keys() | long.headers.keys():
+        if name not in NOT_SAID | its_own:
+            assert short.headers.get(name) == long.headers.get(name), name
+    assert ("Location" in short.headers) == ("Location" in long.headers)
 
 
 def test_a_cookie_or_a_login_is_looked_at_on_the_long_way(stranger, ways):
@@ -305,3 +385,15 @@ def test_of_other_paths_those_are_remembered_whose_view_is_given_nothing(setting
         assert lean._resolved("/south/uploads/", None).kwargs == {"tenant": "south"}
         assert lean._resolved("/elsewhere/", None) is None
     assert len(lean._resolved_before) == 1
+
+
+def test_where_uploads_are_opened_is_not_taken_for_one_of_them(settings):
+    settings.ROOT_URLCONF = __name__
+    lean._resolved_before.clear()
+    pk = "00000000-0000-4000-8000-000000000000"
+    for _ in range(2):
+        assert lean._resolved("/uploads/", None).url_name == "uploads"
+        assert lean._resolved(f"/uploads/{pk}", None).kwargs == {"upload_id": pk}
+        assert lean._resolved("/uploads/", None).kwargs == {}
+        assert lean._resolved("/uploads/other", None).kwargs == {"upload_id": "other"}
+    assert len(lean._resolved_before) == 2

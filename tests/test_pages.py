@@ -93,6 +93,15 @@ def test_the_demo_s_own_pages_are_in_one_language(client, ann):
     assert '<html lang="de">' in html
 
 
+@pytest.mark.parametrize(
+    ("wanted", "language"), [("de", "de"), ("tlh", "en"), ("", "en")]
+)
+def test_an_answer_is_in_the_language_that_is_asked_for(client, wanted, language):
+    answer = client.get("/uploads/limits", headers={"Accept-Language": wanted})
+    assert answer.headers["Content-Language"] == language
+    assert "Accept-Language" in answer.headers["Vary"]
+
+
 def test_names_are_text_and_never_markup(client, ann):
     opened(ann, "<img src=x onerror=alert(1)>.bin")
     html = client.get("/my-uploads/").content.decode()

@@ -7,6 +7,7 @@ import json
 
 import pytest
 from django.contrib.sessions.models import Session
+from django.test.utils import override_script_prefix
 
 from resumable_uploads import signals
 from resumable_uploads.models import UploadSession
@@ -549,3 +550,24 @@ def test_looking_around_begins_no_session():
     me.get(f"{UPLOADS}limits/")
     me.get(f"{UPLOADS}00000000-0000-0000-0000-000000000000/")
     assert not Session.objects.exists()
+
+
+def test_an_answer_is_laid_out_as_it_is_wanted():
+    me = Visitor()
+    about = {"filename": "\u00fc.bin", "size": 1}
+    plain = me.post("/uploads/", about)
+    laid_out = me.post("/uploads/", about, Accept="application/json; indent=4")
+    assert plain.headers["Content-Type"] == laid_out.headers["Content-Type"]
+    assert '"filename":"\u00fc.bin"' in plain.body.decode()
+    assert '\n    "filename": "\u00fc.bin"' in laid_out.body.decode()
+    page = me.get(plain.json()["url"], Accept="text/html")
+    assert page.headers["Content-Type"].startswith("text/html")
+
+
+def test_paths_begin_where_the_site_is_mounted():
+    me = Visitor()
+    for mount in ("/", "/site/", "/"):
+        with override_script_prefix(mount):
+            answer = me.post("/uploads/", {"filename": "a.bin"})
+        assert answer.json()["url"].startswith(f"{mount}uploads/")
+        assert answer.headers["Location"] == answer.json()["url"]

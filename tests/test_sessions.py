@@ -51,3 +51,30 @@ def test_a_session_that_was_ended_is_none(key, engine):
 def test_what_somebody_has_meddled_with_is_empty(key, engine):
     Session.objects.update(session_data="nonsense")
     assert engine.SessionStore(key).load() == {}
+
+
+def test_what_was_signed_before_is_not_taken_for_signed_by_another_key(key, settings):
+    assert sessions.SessionStore(key)["name"] == "alice"
+    settings.SECRET_KEY = "another one, of which nothing is remembered"
+    assert sessions.SessionStore(key).load() == {}
+    settings.SECRET_KEY_FALLBACKS = ["not this one either"]
+    assert sessions.SessionStore(key).load() == {}
+
+
+def test_nobody_changes_what_is_remembered_of_a_session(key):
+    for name in ("alice", "mallory"):
+        store = sessions.SessionStore(key)
+        assert store["name"] == "alice"
+        store["name"] = name
+    store.save()
+    assert sessions.SessionStore(key)["name"] == "mallory"
+
+
+def test_a_session_by_another_serializer_is_for_django_to_judge(key):
+    class Broken:
+        def loads(self, data):
+            raise ValueError
+
+    store = sessions.SessionStore(key)
+    store.serializer = Broken
+    assert store.load() == {}

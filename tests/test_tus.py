@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
-from resumable_uploads import body, engine, signals
+from resumable_uploads import body, buffers, engine, signals
 from resumable_uploads.models import Chunk, State, UploadSession
 from resumable_uploads.policies import UploadPolicy
 from resumable_uploads.protocols import tus as protocol
@@ -1081,7 +1081,7 @@ def ends_after(patch, reads):
 
 def change_buffer(patch):
     small = bytearray(500)
-    patch.setattr(body, "_buffer", lambda: memoryview(small))
+    patch.setattr(buffers, "own", lambda: memoryview(small))
 
 
 def test_a_full_disk_is_507_and_loses_nothing_that_was_recorded(me, url, monkeypatch):

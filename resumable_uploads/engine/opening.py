@@ -18,7 +18,7 @@ from .ending import expire_if_overdue
 from .finding import by_key, last_completed, open_by_key
 from .numbering import Outrun
 from .quotas import NO_LIMIT, check_quota
-from .rows import add, end_if_full, outcome, refreshed, slide
+from .rows import add, end_if_full, made, outcome, refreshed, slide
 from .writing import nudge_if_full
 
 # How often an opening may find that another one with its client key was quicker.
@@ -192,9 +192,8 @@ def new_row(
     owner: Owner, protocol: str, policy: UploadPolicy, new: NewUpload
 ) -> UploadSession:
     now = timezone.now()
-    return UploadSession(
+    upload = made(
         owner=owner.key,
-        user=owner.user,
         protocol=protocol,
         policy=policy.name,
         storage=policy.storage,
@@ -213,6 +212,8 @@ def new_row(
         declared_checksum=new.declared_checksum,
         ends_when_full=new.ends_when_full,
     )
+    upload.user = owner.user
+    return upload
 
 
 def _find_completed(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from django.db import connections, router
@@ -13,7 +16,7 @@ from django.db.models.sql import InsertQuery
 from django.utils import timezone
 
 from .. import errors
-from ..changes import change
+from ..changes import change, new
 from ..lookups import Lookup
 from ..models import AddressedBy, State, UploadSession
 from ..policies import UploadPolicy, policy_of
@@ -50,6 +53,19 @@ def outcome(upload: UploadSession) -> UploadSession:
     return upload if upload.state == State.RECEIVING else refreshed(upload)
 
 
+def made(**values: Any) -> UploadSession:
+    """Return a row that is still to be added; the values by the names of columns."""
+    own = {"id": uuid.uuid4(), "metadata": {}}
+    return new(UploadSession, **_blank() | own | values)
+
+
+@cache
+def _blank() -> dict[str, Any]:
+    """Return what a new row has in each of its columns."""
+    row = UploadSession()
+    return {name: row.__dict__[name] for name in _NAMES}
+
+
 def add(upload: UploadSession) -> None:
     """Add the row of a new upload. Raise IntegrityError as ``save`` does.
 
@@ -57,12 +73,15 @@ def add(upload: UploadSession) -> None:
     """
     connection = connections[router.db_for_write(UploadSession)]
     statement, prepare = kept(connection, add, lambda: _adding(upload, connection))
-    values = [field.pre_save(upload, add=True) for field in _FIELDS]
-    statement.run(prepared(prepare, values))
+    statement.run(prepared(prepare, _values(upload)))
     upload._state.adding, upload._state.db = False, connection.alias
 
 
 _FIELDS = UploadSession._meta.concrete_fields
+_NAMES = [field.attname for field in _FIELDS]
+# No field has anything to do before a row is added: there is no file yet, and who adds
+# it says when that is.
+_values = attrgetter(*_NAMES)
 
 
 def _adding(upload: UploadSession, connection: Any) -> tuple[Statement, Preparers]:

@@ -96,7 +96,7 @@ class AppendingView(ForeignView):
         """
         known = super().owner()
         if not known and get_policy(self.policy).capability_urls:
-            return BEARER
+            self._owner = known = BEARER
         return known or super().owner(create)
 
     def find(self, upload_id: Any) -> UploadSession:

@@ -26,7 +26,7 @@ from rest_framework.authentication import SessionAuthentication
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import JSONRenderer
-from rest_framework.request import Request
+from rest_framework.request import Request, is_form_media_type
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
@@ -35,7 +35,7 @@ from ..body import Body
 from ..capabilities import Capability
 from ..conf import MIB, seconds
 from ..models import UploadSession
-from ..owners import Owner, owner_of
+from ..owners import NOBODY, Owner, owner_of
 from ..policies import UploadPolicy, policy_of
 from . import bodyfiles, lean
 from .lean import HEADER as CAPABILITY
@@ -146,6 +146,9 @@ class UploadView(Speaker, APIView):
     excess: type[errors.TooLarge] = errors.TooLarge
     max_document = MIB
 
+    # Who asks, once that is known.
+    _owner = NOBODY
+
     def refusal(self, code: str, detail: str, facts: dict[str, Any]) -> Any:
         """Return the body of an answer that refuses a request."""
         return {"code": code, "detail": detail, **facts}
@@ -156,7 +159,11 @@ class UploadView(Speaker, APIView):
         """Return whose request this is; with ``create``, begin a visitor's session."""
         if capability := self.capability:
             return capability.owner
-        return owner_of(self.request, create=create)
+        # To begin a session makes another one of nobody, and of nobody else.
+        self._owner = self._owner or owner_of(self.request, create=create)
+        if create and not self._owner and self._is_lean:
+            raise LongWay
+        return self._owner
 
     def find(self, upload_id: Any) -> UploadSession:
         """Return the caller's own upload. Raise NotFound."""
@@ -171,6 +178,10 @@ class UploadView(Speaker, APIView):
         Set by no client: only by the middleware that has seen the proof.
         """
         return getattr(self.request, "capability", None)
+
+    @property
+    def _is_lean(self) -> bool:
+        return getattr(self.request, "is_lean", False)
 
     def find_to_write(self, upload_id: Any) -> UploadSession:
         """Return the caller's own upload if its policy still permits to write."""
@@ -191,7 +202,7 @@ class UploadView(Speaker, APIView):
     ) -> HttpResponse:
         """Return what to answer to bytes; headers are named with underscores."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        if not getattr(self.request, "is_lean", False):
+        if not self._is_lean:
             return Response(facts, status=status, headers=named)
         kind = JSONRenderer.media_type
         return HttpResponse(_json(facts).encode(), kind, status, headers=named)
@@ -205,6 +216,16 @@ class UploadView(Speaker, APIView):
             return
         if word := capabilities.issue(upload, self.owner()):
             response[CAPABILITY] = word
+
+    def rendered(self, facts: Mapping[str, Any], status: int = 200) -> HttpResponse:
+        """Return facts as an answer, in the form that was asked for."""
+        renderer = self.request.accepted_renderer
+        if type(renderer) is not JSONRenderer:
+            return Response(facts, status=status)
+        # As the framework has it done in the end, with less ceremony.
+        kind = self.request.accepted_media_type
+        body = renderer.render(facts, kind, self.get_renderer_context())
+        return HttpResponse(body, renderer.media_type, status)
 
     def body(
         self, expected: Mapping[str, bytes] | None = None, room: int | None = None
@@ -290,7 +311,10 @@ class UploadView(Speaker, APIView):
         """Ask visitors for the token too: their session is as good as a login."""
         if request.method in SAFE_METHODS or request.successful_authenticator:
             return
-        SessionAuthentication().enforce_csrf(request)
+        # Only a form may have the token in it. No other document need be read for that.
+        is_form = is_form_media_type(request.content_type)
+        asked: Any = request if is_form else request._request
+        SessionAuthentication().enforce_csrf(asked)
 
     def _check_document(self, request: Request) -> None:
         if (sources.declared_length(request.META) or 0) > self.max_document:

@@ -42,14 +42,18 @@ _PATH = re.compile(
     r"(?P<mount>.*/)(?P<upload_id>[0-9a-f-]{36})(?P<what>/[a-z]+/|/?)"
     r"(?P<number>[0-9]*)(?P<slash>/?)"
 )
+_NOT = ("",) * 4
 _MANY = 1000
-_METHODS = {"HEAD", "PATCH", "PUT"}
-# Those of clients that know no others. Who has nothing to show asks for pages by them.
-_WITH_CAPABILITY = _METHODS | {"GET", "POST"}
+_METHODS = {"HEAD", "PATCH", "POST", "PUT"}
+# Who has nothing to show asks for pages by that.
+_WITH_CAPABILITY = _METHODS | {"GET"}
 
 
 class LongWay(Exception):
-    """What a request is about is not what its capability was given for."""
+    """What a request is about is not what its capability was given for.
+
+    Or it takes a session, which there is none of on the short way.
+    """
 
 
 class DataRequests:
@@ -92,7 +96,7 @@ def is_lean(view: Any) -> bool:
 
 def _may_be_lean(request: HttpRequest) -> bool:
     about = request.META
-    if "HTTP_AUTHORIZATION" in about:
+    if "HTTP_AUTHORIZATION" in about or "HTTP_X_HTTP_METHOD_OVERRIDE" in about:
         return False
     if _META in about:
         return request.method in _WITH_CAPABILITY
@@ -153,7 +157,8 @@ def _is_let_in(request: Any, view: Any, upload_id: str) -> bool:
 
 def _forget(request: Any) -> None:
     """Leave nothing on a request that its capability has told."""
-    del request.capability, request.is_lean, request.user
+    for name in ("capability", "is_lean", "user"):
+        vars(request).pop(name, None)
     request.resolver_match = None
 
 
@@ -163,14 +168,14 @@ _resolved_before: dict[tuple[Any, ...], ResolverMatch] = {}
 def _resolved(path: str, urlconf: Any) -> ResolverMatch | None:
     """Return what Django resolves a path to, or None.
 
-    Once for all uploads under one prefix: what differs in their paths is only what the
-    view is given. Any other path is remembered if its view is given nothing of it.
+    Once for a path where uploads are opened, and for all uploads under one prefix: what
+    differs in their paths is only what the view is given.
     """
     found = _PATH.fullmatch(path)
-    mount, upload_id, what, number, slash = found.groups() if found else _whole(path)
-    shape = urlconf, mount, what, bool(number), slash
-    named = {"upload_id": upload_id, "number": number}
-    kwargs = {name: value for name, value in named.items() if value}
+    mount, upload_id, what, number, slash = found.groups() if found else (path, *_NOT)
+    shape = urlconf, mount, bool(upload_id), what, bool(number), slash
+    kwargs = {"upload_id": upload_id} if upload_id else {}
+    kwargs |= {"number": number} if number else {}
     if shape in _resolved_before:
         # A copy by hand: it refuses to be copied by the library's means.
         match = ResolverMatch.__new__(ResolverMatch)
@@ -183,11 +188,6 @@ def _resolved(path: str, urlconf: Any) -> ResolverMatch | None:
             _resolved_before.clear()
         _resolved_before[shape] = match
     return match
-
-
-def _whole(path: str) -> tuple[str, ...]:
-    """Return the parts of a path that is no upload's."""
-    return path, "", "", "", ""
 
 
 def _resolved_anew(path: str, urlconf: Any) -> ResolverMatch | None:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC
+from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
+from django.conf import settings
 from django.http import Http404, HttpResponse
-from django.urls import reverse
+from django.urls import get_script_prefix, get_urlconf, reverse
 from django.utils.dateparse import parse_datetime
+from django.utils.translation import get_language
 from rest_framework import exceptions, serializers
 from rest_framework.pagination import CursorPagination
 from rest_framework.parsers import BaseParser
@@ -74,18 +78,37 @@ class NewUploadSerializer(serializers.Serializer):
         return value
 
 
-# To make one for each request takes longer than all that it then does. None of its
-# fields remembers what it has checked.
-_serializer = NewUploadSerializer()
+def _checked(data: Any) -> dict[str, Any]:
+    """Return what a client says, if it can be said. Raise ValidationError."""
+    # A form says everything in its own way.
+    said = _NAMES.intersection(data) if type(data) is dict else _NAMES
+    return _serializer(said).run_validation(data)
+
+
+_NAMES = frozenset(NewUploadSerializer().fields)
+
+
+@lru_cache
+def _serializer(said: frozenset[str]) -> NewUploadSerializer:
+    """Return what checks some fields, and those that have to be there.
+
+    To make one for each request takes longer than all that it then does, and so does it
+    to look at all that is not said. No field remembers what it has checked.
+    """
+    serializer = NewUploadSerializer()
+    for name, field in list(serializer.fields.items()):
+        if name not in said and not field.required:
+            del serializer.fields[name]
+    return serializer
+
+
+# What the engine calls otherwise.
+_CALLED = {"size": "length", "checksum": "declared_checksum"}
 
 
 def _new_upload(said: dict[str, Any]) -> engine.NewUpload:
-    return engine.NewUpload(
-        length=said.pop("size"),
-        declared_checksum=said.pop("checksum"),
-        advise_chunk_size=True,
-        **said,
-    )
+    named = {_CALLED.get(name, name): value for name, value in said.items()}
+    return engine.NewUpload(advise_chunk_size=True, **named)
 
 
 def _depth(value: Any) -> int:
@@ -137,14 +160,17 @@ class RestView(UploadView):
             facts = facts | {"url": self.url("upload", facts["id"])}
         return super().refusal(code, detail, facts)
 
-    def url(self, name: str, *args: Any) -> str:
+    def url(self, name: str, upload_id: Any) -> str:
         """Return the path of a route, in the instance of the app that was asked."""
         match = self.request.resolver_match
-        return reverse(
+        path = _path_of_some(
             f"resumable_uploads:{name}",
-            args=args,
-            current_app=match.namespace if match else None,
+            match.namespace if match else None,
+            get_urlconf() or settings.ROOT_URLCONF,
+            get_script_prefix(),
+            get_language(),
         )
+        return path.replace(_SOME_ID, str(upload_id))
 
     def representation(self, upload: UploadSession) -> dict[str, Any]:
         """Return an upload as its client sees it. Sizes are bytes."""
@@ -179,11 +205,25 @@ class RestView(UploadView):
         url = self.url("file", upload.pk) if downloadable else None
         return {"url": url, "name": upload.filename, "size": upload.length}
 
-    def answer(self, upload: UploadSession, status: int = 200) -> Response:
-        response = Response(self.representation(upload), status=status)
+    def answer(self, upload: UploadSession, status: int = 200) -> HttpResponse:
+        response = self.rendered(self.representation(upload), status)
         response["Upload-Offset"] = str(upload.offset)
         self.entitle(response, upload)
         return response
+
+
+_SOME_ID = str(UUID(int=0))
+
+
+@lru_cache
+def _path_of_some(
+    name: str, app: str | None, urlconf: Any, prefix: str, language: str | None
+) -> str:
+    """Return the path of a route for some upload: others differ only in their ids.
+
+    By all that paths hang on, so that none has to be put together twice.
+    """
+    return reverse(name, urlconf, args=[_SOME_ID], current_app=app)
 
 
 def _error(upload: UploadSession) -> dict[str, str] | None:
@@ -221,9 +261,9 @@ class UploadsView(RestView):
             )
         return states
 
-    def post(self, request: Request) -> Response:
-        said = _serializer.run_validation(request.data)
-        policy = get_policy(said.pop("policy"))
+    def post(self, request: Request) -> HttpResponse:
+        said = _checked(request.data)
+        policy = get_policy(said.pop("policy", "default"))
         self.check_permitted(policy)
         upload, created = engine.open(
             self.owner(create=True), self.protocol, policy, _new_upload(said)
@@ -254,7 +294,7 @@ class UploadDetailView(RestView):
     def get_parsers(self) -> list[Any]:
         return [RawParser()]
 
-    def get(self, request: Request, upload_id: str) -> Response:
+    def get(self, request: Request, upload_id: str) -> HttpResponse:
         return self.answer(self.find(upload_id))
 
     def head(self, request: Request, upload_id: str) -> HttpResponse:
@@ -317,7 +357,7 @@ class CompleteView(RestView):
 
     renderer_classes = (JSONRenderer,)
 
-    def post(self, request: Request, upload_id: str) -> Response:
+    def post(self, request: Request, upload_id: str) -> HttpResponse:
         upload = engine.finish(self.find_to_write(upload_id))
         return self.answer(upload, 200 if upload.state == State.COMPLETE else 202)
 

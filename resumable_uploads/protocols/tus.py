@@ -35,6 +35,7 @@ from .appending import (
 )
 from .base import nonnegative
 from .foreign import check_not_rejected
+from .lean import LongWay
 from .tus_metadata import MetadataTooLong
 
 VERSION = "1.0.0"
@@ -227,10 +228,18 @@ class TusView(AppendingView):
 class EndpointView(TusView):
     """Where uploads are opened."""
 
+    lean_methods = ("POST",)
+
+    def check_request(self, request: Any) -> None:
+        super().check_request(request)
+        if self.capability:
+            # It is good for an upload that is there already.
+            raise LongWay
+
     def post(self, request: Request) -> HttpResponse:
         policy = self.permitted_policy()
-        metadata = tus_metadata.parse(request.headers.get("Upload-Metadata"))
-        concat = request.headers.get("Upload-Concat", PARTIAL)
+        metadata = tus_metadata.parse(request.META.get("HTTP_UPLOAD_METADATA"))
+        concat = request.META.get("HTTP_UPLOAD_CONCAT", PARTIAL)
         if concat != PARTIAL:
             upload = self._joined(policy, metadata, concat)
         else:
@@ -246,7 +255,7 @@ class EndpointView(TusView):
     def _opened(
         self, policy: UploadPolicy, metadata: tus_metadata.Metadata
     ) -> UploadSession:
-        is_partial = "Upload-Concat" in self.request.headers
+        is_partial = "HTTP_UPLOAD_CONCAT" in self.request.META
         kept = metadata.kept()
         if is_partial:
             _check_joins(policy)
@@ -282,7 +291,7 @@ class EndpointView(TusView):
     def _announced(self) -> int | None:
         """Return the length of a new upload, or None where it is deferred."""
         length = self.length()
-        deferred = self.request.headers.get("Upload-Defer-Length")
+        deferred = self.request.META.get("HTTP_UPLOAD_DEFER_LENGTH")
         if deferred is not None and length is not None:
             raise AmbiguousLength
         if deferred not in (None, "1"):
