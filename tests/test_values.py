@@ -166,8 +166,8 @@ def test_a_row_with_other_values_leaves_the_first_as_it_is():
     # A pickle, which the other way makes, also says by whom.
     assert vars(other).keys() == vars(theirs).keys() - {"_django_version"}
     assert state_of(other) == state_of(theirs)
-    other._state.fields_cache["user"] = None
+    other._state.fields_cache["policy"] = None
     other._state.db = "another"
     assert vars(upload) == before
     assert (upload._state.db, other.received, other.lease) == ("default", 3, "mine")
-    assert "user" not in upload._state.fields_cache
+    assert "policy" not in upload._state.fields_cache
