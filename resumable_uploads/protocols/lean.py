@@ -1,11 +1,12 @@
 """A short way for requests that bring bytes, and need no session to be judged.
 
 Some have a capability, which says whose the upload is. Others have no cookie at all,
-and open an upload, or ask for one, whose URL may be all that is needed. ``DataRequests`` is a
-middleware. What stands above it in MIDDLEWARE is done for them as for all others; what
-stands below it (sessions, users, messages) is left out. Any doubt, and the request goes
-the long way, where it is judged as if it had no capability. A view that finds only in
-the body what speaks against the short one raises ``LongWay``.
+and open an upload, or ask for one, whose URL may be all that is needed.
+
+``DataRequests`` is a middleware. What stands above it in MIDDLEWARE is done for them as
+for all others; what stands below it (sessions, users, messages) is left out. Any doubt,
+and the request goes the long way, where it is judged as if it had no capability. A view
+that finds only in the body what speaks against the short one raises ``LongWay``.
 
 The view that answers is the same, with the same verbs; what the REST framework would
 find out about the request is known already, see ``UploadView.dispatch``.
