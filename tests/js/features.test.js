@@ -293,10 +293,9 @@ test("and before one is cancelled or deleted", async () => {
 
 // Tabs.
 
-/** Web Locks and channels of one browser, for tabs that are objects here. */
+/** The Web Locks of one browser, for tabs that are objects here. */
 function browser() {
   const queues = new Map();
-  const channels = new Set();
   const locks = {
     async request(name, { ifAvailable, signal }, use) {
       const queue = queues.get(name) ?? [];
@@ -315,21 +314,12 @@ function browser() {
         free();
       }
     },
+    async query() {
+      const names = [...queues.keys()].filter((name) => queues.get(name).length > 0);
+      return { held: names.map((name) => ({ name })) };
+    },
   };
-  const makeChannel = (name) => {
-    const channel = {
-      postMessage: (data) => {
-        for (const other of channels) {
-          if (other !== channel && other.name === name) other.onmessage?.({ data });
-        }
-      },
-      close: () => channels.delete(channel),
-      name,
-    };
-    channels.add(channel);
-    return channel;
-  };
-  return () => new Tabs({ locks, makeChannel });
+  return () => new Tabs({ locks });
 }
 
 test("two tabs do not send the same file twice", async () => {
@@ -376,8 +366,32 @@ test("a file that waits for another tab can be cancelled, and harms nobody", asy
   assert.equal(server.count(DELETE), 0);
 });
 
+test("where a file is, is told before it is given back, and soon no more", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const tab = browser();
+  const [one, other, third] = [tab(), tab(), tab()];
+  const leave = await one.take("key");
+  const waiting = other.wait("key", new AbortController().signal);
+  one.tell("key", "/uploads/1/");
+  leave();
+  const { leave: leaveToo, url } = await waiting;
+  assert.equal(url, "/uploads/1/");
+  leaveToo();
+  t.mock.timers.tick(60_000);
+  assert.equal((await third.wait("key", new AbortController().signal)).url, null);
+});
+
+test("a tab that waits is told of its own file only", async () => {
+  const tab = browser();
+  const [one, other] = [tab(), tab()];
+  one.tell("key", "/uploads/1/");
+  assert.equal((await other.wait("ke", new AbortController().signal)).url, null);
+  assert.equal((await other.wait("key", new AbortController().signal)).url, "/uploads/1/");
+});
+
 test("where locks are missing or forbidden every tab sends", async () => {
-  const forbidden = { request: () => Promise.reject(new DOMException("No", "SecurityError")) };
+  const refuse = () => Promise.reject(new DOMException("No", "SecurityError"));
+  const forbidden = { request: refuse, query: refuse };
   for (const locks of [null, forbidden]) {
     const { uploader } = make({ tabs: new Tabs({ locks }) });
     const [upload] = uploader.add([file()]);
