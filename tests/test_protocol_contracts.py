@@ -85,13 +85,17 @@ class RestByPatch(RestDriver):
         me.cut("PATCH", handle, piece, after, how, headers=offset)
 
     def resume(self, me: Any, handle: str, file: File) -> None:
-        offset = int(must(me.head(handle), 200).headers["Upload-Offset"])
-        answer = me.patch(handle, offset, file.data[offset:])
+        answer = self.go_on(me, handle, file)
         if answer.status == 409:
-            # What was cut may reach the server after the question, and counts then.
-            offset = answer.json()["offset"]
-            answer = me.patch(handle, offset, file.data[offset:])
+            # What was cut may reach the server after the question, and counts then. It
+            # also takes the upload over from a request that is there already.
+            answer = self.go_on(me, handle, file)
         must(answer, 200)
+
+    def go_on(self, me: Any, handle: str, file: File) -> Answer:
+        """Ask what is there and send the rest."""
+        offset = int(must(me.head(handle), 200).headers["Upload-Offset"])
+        return me.patch(handle, offset, file.data[offset:])
 
 
 class TestRestByPut(InProcess, ProtocolContract):

@@ -51,15 +51,20 @@ class AppendingDriver(Driver):
         me.cut("PATCH", handle, piece, after, how, headers=headers)
 
     def resume(self, me: Any, handle: str, file: File) -> None:
+        answer = self.go_on(me, handle, file)
+        if answer is not None and answer.status in (400, 409):
+            # What was cut may reach the server after the question, and counts then. It
+            # also takes the upload over from a request that is there already.
+            answer = self.go_on(me, handle, file)
+        if answer is not None:
+            must(answer, 204)
+
+    def go_on(self, me: Any, handle: str, file: File) -> Answer | None:
+        """Ask what is there and send the rest, if there is any."""
         offset = int(must(self.head(me, handle), 200, 204).headers["Upload-Offset"])
         if offset == len(file.data):
-            return
-        answer = self.append(me, handle, file, offset, file.data[offset:])
-        if answer.status == 409:
-            # What was cut may reach the server after the question, and counts then.
-            offset = int(answer.headers["Upload-Offset"])
-            answer = self.append(me, handle, file, offset, file.data[offset:])
-        must(answer, 204)
+            return None
+        return self.append(me, handle, file, offset, file.data[offset:])
 
     def head(self, me: Any, handle: str) -> Answer:
         return me.request("HEAD", handle, headers=self.marks)
