@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from django.db import connections, models, router
 
 from .lookups import Columns, bare, is_heard, is_plain, quoted_table
-from .statements import Statement, kept
+from .statements import Statement, brief, is_unseen, kept
 from .values import prepared, preparers
 
 Row = TypeVar("Row", bound=models.Model)
@@ -63,16 +63,56 @@ def change(
     they are afterwards, or None where nothing was changed. Call it within a transaction
     if ``told`` is asked for: not every database can tell in the same statement.
     """
+    connection = connections[router.db_for_write(model)]
+    updating, params = _updating(connection, model, pk, to, told, where)
+    return updating(params)
+
+
+def change_and_add(
+    row: models.Model,
+    model: type[models.Model],
+    pk: Any,
+    to: Mapping[str, Any],
+    told: tuple[str, ...],
+    **where: Any,
+) -> dict[str, Any] | None:
+    """Change one row as ``change`` does, and if it was, add another: both or neither.
+
+    A transaction of its own, which no other one may be around; with PostgreSQL one
+    statement, which is asked and answered at once. Raise IntegrityError as ``insert``.
+    """
+    connection = connections[router.db_for_write(model)]
+    updating, params = _updating(connection, model, pk, to, told, where)
+    inserting = _inserting(connection, type(row))
+    if connection.vendor == "postgresql" and is_unseen(connection, alone=True):
+        key = updating, inserting
+        both = kept(connection, key, lambda: _UpdateAndInsert(connection, *key))
+        return both(params, row)
+    with brief(connection):
+        found = updating(params)
+        if found is not None:
+            inserting(row)
+    return found
+
+
+def _updating(
+    connection: Any,
+    model: type[models.Model],
+    pk: Any,
+    to: Mapping[str, Any],
+    told: tuple[str, ...],
+    where: Mapping[str, Any],
+) -> tuple[_Update, list[Any]]:
+    """Return the UPDATE of this kind, and its parameters."""
     asked = [f"{name}__null" if where[name] is None else name for name in where]
     keys = [pk, *[value for value in where.values() if value is not None]]
-    connection = connections[router.db_for_write(model)]
     values = [one.value if type(one) in _KINDS else one for one in to.values()]
     kinds = [type(one) if type(one) in _KINDS else Value for one in to.values()]
     shape = tuple(to), tuple(kinds), tuple(asked), told
-    statement = kept(
+    updating = kept(
         connection, (model, shape), lambda: _Update(model, connection, *shape)
     )
-    return statement(values, keys)
+    return updating, updating.params(values, keys)
 
 
 class _Update:
@@ -92,7 +132,7 @@ class _Update:
         self._times = [kind.times for kind in kinds]
         self._prepare = preparers(fields, connection, "get_db_prep_save")
         self._prepare_keys = preparers(keys, connection)
-        self._told = Columns(model, connection, told)
+        self.told = Columns(model, connection, told)
         self._tells = bool(told) and _can_tell(connection)
         table, quote = quoted_table(model, connection), connection.ops.quote_name
         sets = ", ".join(
@@ -103,29 +143,31 @@ class _Update:
             f"{quote(model._meta.get_field(name).column)} {_OPERATORS[how]}"
             for name, _, how in asked
         ]
-        sql = f"UPDATE {table} SET {sets} WHERE {' AND '.join(wanted)}"  # nosec B608
-        if self._tells:
-            sql += f" RETURNING {self._told.sql}"
-        self._updating = Statement(connection, sql)
-        asking = f"SELECT {self._told.sql} FROM {table} WHERE {wanted[0]}"  # nosec B608
+        self.sql = f"UPDATE {table} SET {sets} WHERE {' AND '.join(wanted)}"  # nosec B608
+        self.pk = f"{table}.{quote(model._meta.pk.column)}"
+        telling = f" RETURNING {self.told.sql}" if self._tells else ""
+        self._statement = Statement(connection, self.sql + telling)
+        asking = f"SELECT {self.told.sql} FROM {table} WHERE {wanted[0]}"  # nosec B608
         self._asking = Statement(connection, asking)
+        self._keys = len(keys)
 
-    def __call__(
-        self, values: Sequence[Any], keys: Sequence[Any]
-    ) -> dict[str, Any] | None:
+    def params(self, values: Sequence[Any], keys: Sequence[Any]) -> list[Any]:
         params = []
         new = prepared(self._prepare, values)
         for value, times in zip(new, self._times, strict=True):
             params += [value] * times
-        asked = prepared(self._prepare_keys, keys)
+        return params + prepared(self._prepare_keys, keys)
+
+    def __call__(self, params: Sequence[Any]) -> dict[str, Any] | None:
         if self._tells:
-            found = self._updating.first(params + asked)
-            return None if found is None else self._told.named(found)
-        if not self._updating.run(params + asked):
+            found = self._statement.first(params)
+            return None if found is None else self.told.named(found)
+        if not self._statement.run(params):
             return None
-        if not len(self._told):
+        if not len(self.told):
             return {}
-        return self._told.named(self._asking.first(asked[:1]) or ())
+        pk = params[len(params) - self._keys]
+        return self.told.named(self._asking.first([pk]) or ())
 
 
 def new(model: type[Row], **values: Any) -> Row:
@@ -142,7 +184,11 @@ def insert(row: models.Model) -> None:
     """Add a new row. Raise IntegrityError where there is one with its unique values."""
     model = type(row)
     connection = connections[router.db_for_write(model)]
-    kept(connection, (model, insert), lambda: _Insert(model, connection))(row)
+    _inserting(connection, model)(row)
+
+
+def _inserting(connection: Any, model: type[models.Model]) -> _Insert:
+    return kept(connection, (model, insert), lambda: _Insert(model, connection))
 
 
 class _Insert:
@@ -159,19 +205,27 @@ class _Insert:
         self._prepare = preparers(self._fields, connection, "get_db_prep_save")
         table, quote = quoted_table(model, connection), connection.ops.quote_name
         columns = ", ".join(quote(field.column) for field in self._fields)
-        places = ", ".join(["%s"] * len(self._fields))
-        sql = f"INSERT INTO {table} ({columns}) VALUES ({places})"  # nosec B608
+        self.places = ", ".join(["%s"] * len(self._fields))
+        self.into = f"INSERT INTO {table} ({columns})"
+        self.telling = f"RETURNING {quote(self._pk.column)}"
         self._tells = _can_tell(connection)
-        if self._tells:
-            sql += f" RETURNING {quote(self._pk.column)}"
-        self._statement = Statement(connection, sql)
+        sql = f"{self.into} VALUES ({self.places})"
+        self._statement = Statement(
+            connection, f"{sql} {self.telling}" if self._tells else sql
+        )
 
     def __call__(self, row: models.Model) -> None:
+        self.note(row, self._new_key(self.params(row)))
+
+    def params(self, row: models.Model) -> list[Any]:
         found = vars(row)
         values = [found[name] for name in self._names]
         for index, field in self._made_then:
             values[index] = field.pre_save(row, add=True)
-        key = self._new_key(prepared(self._prepare, values))
+        return prepared(self._prepare, values)
+
+    def note(self, row: models.Model, key: Any) -> None:
+        """Note in a row that it has been added, under this key."""
         setattr(row, self._pk.attname, key)
         row._state.adding = False
         row._state.db = self._connection.alias
@@ -183,6 +237,30 @@ class _Insert:
             cursor.execute(self._statement.sql, params)
             last_id = self._connection.ops.last_insert_id
             return last_id(cursor, self._table, self._pk.column)
+
+
+class _UpdateAndInsert:
+    """Both as one statement of PostgreSQL; nothing is added if nothing was changed."""
+
+    def __init__(self, connection: Any, updating: _Update, inserting: _Insert) -> None:
+        self._updating, self._inserting = updating, inserting
+        told = updating.told.sql if len(updating.told) else updating.pk
+        sql = (
+            f"WITH changed AS ({updating.sql} RETURNING {told}), "  # nosec B608
+            f"added AS ({inserting.into} SELECT {inserting.places} FROM changed "
+            f"{inserting.telling}) SELECT changed.*, added.* FROM changed, added"
+        )
+        self._statement = Statement(connection, sql)
+
+    def __call__(
+        self, params: Sequence[Any], row: models.Model
+    ) -> dict[str, Any] | None:
+        told = self._updating.told
+        found = self._statement.first([*params, *self._inserting.params(row)])
+        if found is None:
+            return None
+        self._inserting.note(row, found[-1])
+        return told.named(found[: len(told)])
 
 
 def _is_made(field: Any) -> bool:

@@ -559,8 +559,8 @@ def test_a_commit_of_unknown_outcome_keeps_the_bytes(upload, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(
             engine.numbering,
-            "_insert_chunk",
-            after(engine.numbering._insert_chunk, lost),
+            "_record_alone",
+            after(engine.numbering._record_alone, lost),
         )
         with pytest.raises(ConnectionResetError):
             put(upload, 0)

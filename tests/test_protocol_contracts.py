@@ -92,7 +92,7 @@ class RestByPatch(RestDriver):
             answer = self.go_on(me, handle, file)
         must(answer, 200)
 
-    def go_on(self, me: Any, handle: str, file: File) -> Answer:
+    def go_on(self, me: Any, handle: str, file: File) -> Any:
         """Ask what is there and send the rest."""
         offset = int(must(me.head(handle), 200).headers["Upload-Offset"])
         return me.patch(handle, offset, file.data[offset:])

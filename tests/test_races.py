@@ -19,6 +19,7 @@ from django.db import OperationalError, connections
 from django.utils import timezone
 
 from resumable_uploads import assembly, engine, errors, retention, signals
+from resumable_uploads.changes import _Update, _UpdateAndInsert
 from resumable_uploads.models import Chunk, State, UploadSession
 from resumable_uploads.policies import get_policy
 from resumable_uploads.stores import Place, filesystem, store_for
@@ -548,20 +549,22 @@ def test_an_end_while_chunks_arrive_leaves_nothing(places, end):
         ("_chunk_there", True),
         ("_check_whole", False),
         ("_record_chunk", False),
-        ("advance", False),
+        ("_record_alone", False),
+        ("_insert_chunk", False),
     ],
 )
 def test_an_end_at_any_line_of_a_request_leaves_nothing(
     places, monkeypatch, end, name, after
 ):
-    upload = open_upload(20, 10)
+    # What has no length yet is counted step by step.
+    upload = open_upload(None if name == "_insert_chunk" else 20, 10)
     upload_id = upload.pk
     gate = held(monkeypatch, engine.numbering, name, after)
     request = Running(engine.put_chunk, now(upload), 0, body(DATA[:10]))
     gate.wait()
     # Where the request holds a transaction, SQLite lets nobody else write.
     ending = Running(end, upload)
-    if name == "advance":
+    if name == "_insert_chunk":
         time.sleep(0.1)
     else:
         ending.result()
@@ -572,11 +575,22 @@ def test_an_end_at_any_line_of_a_request_leaves_nothing(
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_an_end_in_the_middle_of_a_recording_leaves_nothing(places, monkeypatch, end):
-    """The request has the row's lock; the chunk comes just before the end."""
-    upload = open_upload(20, 10)
+@pytest.mark.parametrize(
+    "length", [None, pytest.param(20, marks=pytest.mark.only_on("sqlite"))]
+)
+def test_an_end_in_the_middle_of_a_recording_leaves_nothing(
+    places, monkeypatch, end, length
+):
+    """The request has the row's lock; the chunk comes just before the end.
+
+    Where the length is known, PostgreSQL counts and records it in one statement.
+    """
+    upload = open_upload(length, 10)
     upload_id = upload.pk
-    gate = held(monkeypatch, engine.numbering, "advance", after=True)
+    if length is None:
+        gate = held(monkeypatch, engine.numbering, "advance", after=True)
+    else:
+        gate = held(monkeypatch, _Update, "__call__", after=True)
     request = Running(engine.put_chunk, now(upload), 0, body(DATA[:10]))
     gate.wait()
     ending = Running(end, upload)
@@ -719,17 +733,20 @@ def lost_commit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
     def arm() -> None:
         wrapper = type(connections["default"])
-        commit = wrapper._commit
+        # A statement that is its own transaction is committed as well.
+        for owner, name in [(wrapper, "_commit"), (_UpdateAndInsert, "__call__")]:
+            lose(owner, name, getattr(owner, name))
 
-        def lost(self: Any) -> None:
-            monkeypatch.setattr(wrapper, "_commit", commit)
+    def lose(owner: Any, name: str, commit: Callable[..., Any]) -> None:
+        def lost(self: Any, *args: Any) -> None:
+            monkeypatch.setattr(owner, name, commit)
             if request.param == "committed":
-                commit(self)
-            else:
+                commit(self, *args)
+            elif owner is not _UpdateAndInsert:
                 self._rollback()
             raise OperationalError("server closed the connection unexpectedly")
 
-        monkeypatch.setattr(wrapper, "_commit", lost)
+        monkeypatch.setattr(owner, name, lost)
 
     return arm
 

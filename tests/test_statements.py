@@ -8,19 +8,27 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import pytest
-from django.db import IntegrityError, connection, connections, transaction
+from django.db import (
+    IntegrityError,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.models.signals import post_init
 from django.test.utils import CaptureQueriesContext
 
 from resumable_uploads import changes
-from resumable_uploads.changes import AtLeast, Plus, change, insert
+from resumable_uploads.changes import AtLeast, Plus, change, change_and_add, insert
 from resumable_uploads.lookups import Lookup, PairLookup
 from resumable_uploads.models import Chunk, State, UploadSession
+from resumable_uploads.statements import Statement
 
 from .buckets import OssClient, held
 from .foreign import Resumable
+from .racing import Running, counted
 from .rest import some_bytes
 from .visitor import Visitor
 
@@ -436,3 +444,140 @@ def test_an_inserted_row_is_what_a_saved_one_would_be(me):
     insert(row)
     assert not row._state.adding
     assert vars_of(Chunk.objects.get(pk=row.pk)) == vars_of(row)
+
+
+# --- Both, or neither ---------------------------------------------------------------
+
+
+@pytest.fixture(params=["unseen", "watched"])
+def watched(request):
+    """Have somebody watch the statements, or nobody."""
+    with ExitStack() as stack:
+        if request.param == "watched":
+            stack.enter_context(CaptureQueriesContext(connections["default"]))
+        yield request.param == "watched"
+
+
+def first_chunk(upload):
+    row = Chunk(upload=upload, number=0, offset=0, size=5, key="k", start=0)
+    row.checksum, row.created_at, row.digests = "0" * 16, upload.created_at, {"a": "b"}
+    return row
+
+
+def counted_and_added(upload, row, **where):
+    to = {"received": Plus(row.size), "addressed_by": "number", "retry_at": None}
+    told = ("received", "chunk_total")
+    return change_and_add(row, UploadSession, upload.pk, to, told, **where)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_is_changed_and_another_one_added(me, watched):
+    opened(me)
+    upload = UploadSession.objects.get()
+    row = first_chunk(upload)
+    told = counted_and_added(upload, row, state=State.RECEIVING, retry_at=None)
+    assert told == {"received": 5, "chunk_total": None}
+    assert not row._state.adding
+    assert vars_of(Chunk.objects.get(pk=row.pk)) == vars_of(row)
+    upload.received, upload.addressed_by = 5, "number"
+    assert vars_of(UploadSession.objects.get()) == vars_of(upload)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_is_added_where_nothing_was_changed(me, watched):
+    opened(me)
+    upload = UploadSession.objects.get()
+    row = first_chunk(upload)
+    assert counted_and_added(upload, row, lease="another") is None
+    assert row._state.adding
+    assert not Chunk.objects.exists()
+    assert UploadSession.objects.get().received == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_is_changed_where_nothing_can_be_added(me, watched):
+    opened(me)
+    upload = UploadSession.objects.get()
+    counted_and_added(upload, first_chunk(upload))
+    with pytest.raises(IntegrityError):
+        counted_and_added(upload, first_chunk(upload))
+    assert UploadSession.objects.get().received == 5
+    assert not connection.in_atomic_block
+    assert connection.get_autocommit()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_is_a_transaction_of_its_own(me, watched):
+    opened(me)
+    upload = UploadSession.objects.get()
+    with transaction.atomic(), pytest.raises(RuntimeError, match="durable"):
+        counted_and_added(upload, first_chunk(upload))
+    assert not Chunk.objects.exists()
+
+
+@pytest.mark.only_on("postgres")
+@pytest.mark.django_db(transaction=True)
+def test_postgres_is_asked_once(me, monkeypatch):
+    opened(me)
+    upload = UploadSession.objects.get()
+    asked = counted(monkeypatch, Statement, "_done")
+    assert counted_and_added(upload, first_chunk(upload))
+    assert len(asked) == 1
+
+
+@pytest.mark.only_on("sqlite")
+@pytest.mark.django_db(transaction=True)
+def test_a_commit_that_fails_is_taken_back(me, monkeypatch):
+    opened(me)
+    upload = UploadSession.objects.get()
+
+    def fails(self):
+        raise OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(connections["default"]), "_commit", fails)
+        with pytest.raises(OperationalError):
+            counted_and_added(upload, first_chunk(upload))
+    assert UploadSession.objects.get().received == 0
+    assert counted_and_added(upload, first_chunk(upload))
+
+
+# --- Is the database still there? ---------------------------------------------------
+
+
+@pytest.fixture
+def to_be_tried(me, monkeypatch):
+    """An upload, and a connection that Django would try before it is used again."""
+    opened(me)
+    upload = UploadSession.objects.get()
+    django = connections["default"]
+    monkeypatch.setattr(django, "health_check_enabled", True)
+    monkeypatch.setattr(django, "health_check_done", False)
+    return upload
+
+
+@pytest.mark.only_on("postgres")
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_on_which_nothing_waits_is_not_tried(to_be_tried, monkeypatch):
+    tried = counted(monkeypatch, type(connections["default"]), "is_usable")
+    assert Lookup(UploadSession, ("id",))(to_be_tried.pk) == to_be_tried
+    assert not tried
+    # Django itself still tries it.
+    assert UploadSession.objects.get() == to_be_tried
+    assert len(tried) == 1
+
+
+@pytest.mark.only_on("postgres")
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_was_ended_is_noticed_and_made_again(to_be_tried):
+    django = connections["default"]
+    before = django.connection
+    ours = before.info.backend_pid
+
+    def end():
+        with connections["default"].cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [ours])
+
+    Running(end).result()
+    assert Lookup(UploadSession, ("id",))(to_be_tried.pk) == to_be_tried
+    assert django.connection is not before

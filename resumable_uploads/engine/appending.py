@@ -9,9 +9,9 @@ from django.utils import timezone
 
 from .. import errors
 from ..body import Body, Segment
-from ..changes import insert
+from ..changes import change_and_add, insert
 from ..conf import setting
-from ..models import AddressedBy, UploadSession
+from ..models import AddressedBy, Chunk, State, UploadSession
 from ..policies import UploadPolicy, policy_of
 from ..stores import Place, Writer, store_for
 from .quotas import check_growth, room_for
@@ -107,16 +107,37 @@ def _record_segment(
     """Make a stretch at the end count, if this request still holds the lease."""
     while True:
         changes = _changes(upload, segment, policy)
+        number, offset = upload.chunk_count, upload.received
+        chunk = new_chunk(upload, number, offset, segment, place)
         try:
-            with transaction.atomic(durable=True):
-                _advance(upload, changes)
-                check_growth(upload, policy, segment.size)
-                number, offset = upload.chunk_count, upload.received
-                insert(new_chunk(upload, number, offset, segment, place))
+            if not _record_alone(upload, chunk, changes):
+                with transaction.atomic(durable=True):
+                    _advance(upload, changes)
+                    check_growth(upload, policy, segment.size)
+                    insert(chunk)
             break
         except _LengthTold:
             continue
     vars(upload).update(changes)
+
+
+def _record_alone(upload: UploadSession, chunk: Chunk, changes: dict[str, Any]) -> bool:
+    """Count a stretch and add it if all is as this request saw; tell whether it was.
+
+    What has no length yet may outgrow a quota as well.
+    """
+    if upload.length is None:
+        return False
+    told = change_and_add(
+        chunk,
+        UploadSession,
+        upload.pk,
+        changes,
+        (),
+        state=State.RECEIVING,
+        **_as_seen(upload),
+    )
+    return told is not None
 
 
 class _LengthTold(Exception):
@@ -147,15 +168,18 @@ def _advance(upload: UploadSession, changes: dict[str, Any]) -> None:
 
     The length too: whether these bytes are the last ones depends on it.
     """
-    as_seen: dict[str, Any] = {
-        "lease": upload.lease,
-        "received": upload.received,
-        "length": upload.length,
-    }
-    if change_receiving(upload, changes, **as_seen) is not None:
+    if change_receiving(upload, changes, **_as_seen(upload)) is not None:
         return
     row = check_receiving(refreshed(upload))
     if (row.lease, row.received) != (upload.lease, upload.received):
         raise errors.Interrupted(offset=row.received)
     upload.length = row.length
     raise _LengthTold
+
+
+def _as_seen(upload: UploadSession) -> dict[str, Any]:
+    return {
+        "lease": upload.lease,
+        "received": upload.received,
+        "length": upload.length,
+    }

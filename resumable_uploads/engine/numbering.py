@@ -9,11 +9,11 @@ from django.db import IntegrityError, transaction
 
 from .. import errors
 from ..body import Body, Segment
-from ..changes import Plus, insert
+from ..changes import Plus, change_and_add, insert
 from ..conf import setting
 from ..lookups import Lookup, PairLookup
 from ..models import AddressedBy, Chunk, State, UploadSession
-from ..policies import policy_of
+from ..policies import UploadPolicy, policy_of
 from ..stores import Place, Writer, store_for
 from .ending import lenders
 from .quotas import NO_LIMIT, check_growth, room_for
@@ -177,8 +177,9 @@ def _record_chunk(
     """Make a chunk count, unless one with its number has been recorded meanwhile."""
     while True:
         try:
-            with transaction.atomic(durable=True):
-                _insert_chunk(upload, chunk)
+            if not _record_alone(upload, chunk):
+                with transaction.atomic(durable=True):
+                    _insert_chunk(upload, chunk)
             return chunk, True
         except (IntegrityError, Outrun):
             known = known_chunk(upload, chunk.number) or _lost_chunk(upload, chunk)
@@ -215,6 +216,34 @@ def _lost_chunk(upload: UploadSession, chunk: Chunk) -> Chunk:
         raise errors.StorageUnavailable
     upload.state = row.state
     return chunk
+
+
+def _record_alone(upload: UploadSession, chunk: Chunk) -> bool:
+    """Count a chunk and add it if it is as most are; tell whether it was.
+
+    One that is not the last, of an upload whose length has long been known and whose
+    geometry nobody has changed meanwhile: nothing is left to be decided then.
+    """
+    length = upload.length
+    if length is None or upload.received + chunk.size >= length:
+        return False
+    told = change_and_add(
+        chunk,
+        UploadSession,
+        upload.pk,
+        _counted(upload, policy_of(upload), chunk.size, chunk.created_at)
+        | {"chunk_count": Plus(1)},
+        ("received", "chunk_count"),
+        state=State.RECEIVING,
+        addressed_by__not=AddressedBy.OFFSET,
+        received__at_most=length - chunk.size - 1,
+        chunk_total=upload.chunk_total,
+    )
+    if told is None:
+        return False
+    vars(upload).update(told)
+    upload.addressed_by = upload.addressed_by or AddressedBy.NUMBER
+    return True
 
 
 def _insert_chunk(upload: UploadSession, chunk: Chunk) -> None:
@@ -256,15 +285,9 @@ def advance(
     """
     policy = policy_of(upload)
     room = room_for(upload, policy)
-    changes |= {
-        "received": Plus(growth),
-        "addressed_by": AddressedBy.NUMBER,
-        "active_at": now,
-        **slid(upload, policy, now),
-    }
     changed = change_receiving(
         upload,
-        changes,
+        changes | _counted(upload, policy, growth, now),
         told=("received", "chunk_count", "chunk_total"),
         addressed_by__not=AddressedBy.OFFSET,
         received__at_most=min(room - growth, NO_LIMIT),
@@ -280,3 +303,15 @@ def advance(
         raise Outrun
     check_growth(upload, policy, growth)
     return changed
+
+
+def _counted(
+    upload: UploadSession, policy: UploadPolicy, growth: int, now: datetime
+) -> dict[str, Any]:
+    """Return what bytes of a numbered chunk that came now change in the row."""
+    return {
+        "received": Plus(growth),
+        "addressed_by": AddressedBy.NUMBER,
+        "active_at": now,
+        **slid(upload, policy, now),
+    }
