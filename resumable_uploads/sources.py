@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from . import errors
+from .turns import turns
 
 _INT = struct.Struct("@i")
 
@@ -249,12 +250,16 @@ class GunicornSource:
         if patience != self._patience:
             self._sock.settimeout(patience)
             self._patience = patience
+        if self._is_plain and not _received(self._sock):
+            turns.leave()
         try:
-            return self._sock.recv_into(view)
+            size = self._sock.recv_into(view)
         except TimeoutError:
             raise Idle from None
         except OSError:
             return 0
+        turns.take()
+        return size
 
     def waiting(self) -> int:
         """Return how many bytes have come already, as far as can be told at once."""

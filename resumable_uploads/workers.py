@@ -9,11 +9,13 @@ one. A site with few requests at once also has few database connections.
 
 And a thread that has answered waits a moment for the next request of the same client,
 if others are idle. Who uploads sends one chunk after the other; to hand the connection
-to the poller in between, and back to a thread, costs as much as a small request.
+to the poller in between, and back to a thread, costs as much as a small request. Of
+those that have something to do, a few are at work at the same time (``turns``).
 """
 
 from __future__ import annotations
 
+import os
 import queue
 import select
 import threading
@@ -23,9 +25,13 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from .turns import turns
+
 # How long a thread waits for the next request of a client, in milliseconds. It is away
 # for others that long at most, should all of them come to be wanted meanwhile.
 NEXT_REQUEST = 20
+# How long it keeps its turn for it, in milliseconds.
+AT_ONCE = 1
 
 
 class WarmQueue:
@@ -100,15 +106,23 @@ class WarmThreadWorker(ThreadWorker):
     def get_thread_pool(self) -> WarmThreads:
         return WarmThreads(self.cfg.threads)
 
+    def init_process(self) -> None:
+        turns.at_once = max(2, _processors() // self.cfg.workers)
+        super().init_process()
+
     def handle(self, conn: Any) -> Any:
         """Answer requests of a connection, as long as the next one is there soon.
 
         What is returned is said of the last one: whether the connection is kept.
         """
-        kept = super().handle(conn)
-        while kept is True and self._goes_on(conn):
+        with turns.part():
+            if _has_come(conn.sock, 0):
+                turns.take()
             kept = super().handle(conn)
-        return kept
+            while kept is True and self._goes_on(conn):
+                turns.take()
+                kept = super().handle(conn)
+            return kept
 
     def _goes_on(self, conn: Any) -> bool:
         """Wait for the next request, if that keeps no thread from another client."""
@@ -117,6 +131,21 @@ class WarmThreadWorker(ThreadWorker):
         if conn.parser.unreader.buf.getvalue():
             # Part of it is here already: the poller would not be told, nor is this one.
             return False
-        line = select.poll()
-        line.register(conn.sock, select.POLLIN)
-        return bool(line.poll(NEXT_REQUEST))
+        if _has_come(conn.sock, AT_ONCE):
+            return True
+        turns.leave()
+        return _has_come(conn.sock, NEXT_REQUEST)
+
+
+def _has_come(sock: Any, patience: int) -> bool:
+    """Tell whether there is something to be read, within so many milliseconds."""
+    line = select.poll()
+    line.register(sock, select.POLLIN)
+    return bool(line.poll(patience))
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -20,6 +20,7 @@ from gunicorn.http.errors import ChunkMissingTerminator, NoMoreData
 from gunicorn.http.unreader import SocketUnreader
 
 from resumable_uploads import errors, sources
+from resumable_uploads.turns import Turns
 
 from . import processes
 from .client import Answer, RawRequest
@@ -196,6 +197,33 @@ def test_what_has_come_over_tls_is_not_taken_for_what_was_sent(line):
     ) as wrapped:
         source = sources.GunicornSource(length_reader(wrapped, 100, b"ahead"), wrapped)
         assert source.waiting() == len(b"ahead")
+
+
+def test_nobody_is_kept_waiting_by_who_waits_for_a_client(line, monkeypatch):
+    client, server = line
+    monkeypatch.setattr(sources, "turns", turns := Turns(at_once=1))
+    source = sources.GunicornSource(length_reader(server, 10), server)
+    buffer, had = memoryview(bytearray(10)), []
+
+    class Line:
+        def __getattr__(self, name):
+            return getattr(server, name)
+
+        def recv_into(self, view):
+            had.append(turns._me().has_turn)
+            return server.recv_into(view)
+
+    source._sock = Line()
+    with turns.part():
+        turns.take()
+        client.sendall(b"there")
+        assert source.readinto(buffer, PATIENCE) == 5
+        with pytest.raises(sources.Idle):
+            source.readinto(buffer, PATIENCE)
+        assert had == [True, False]
+        client.sendall(b"later")
+        assert source.readinto(buffer, PATIENCE) == 5
+        assert turns._me().has_turn
 
 
 def test_a_silent_line_is_idle_and_can_go_on(line):

@@ -17,6 +17,7 @@ import pytest
 from gunicorn.workers.gthread import ThreadWorker
 
 from resumable_uploads import workers
+from resumable_uploads.turns import Turns
 from resumable_uploads.workers import WarmQueue, WarmThreads, WarmThreadWorker
 
 
@@ -201,6 +202,13 @@ def line():
         )
 
 
+@pytest.fixture
+def turns(monkeypatch):
+    """The turns of this process, of which there is one at a time."""
+    monkeypatch.setattr(workers, "turns", made := Turns(at_once=1))
+    return made
+
+
 def worker(pool, alive=True, is_ssl=False):
     made = WarmThreadWorker.__new__(WarmThreadWorker)
     made.alive, made.tpool, made.cfg = alive, pool, SimpleNamespace(is_ssl=is_ssl)
@@ -242,3 +250,58 @@ def test_a_thread_does_not_wait_when(why, pool, line, answered, monkeypatch):
     assert time.monotonic() - begun < 5
     gate.set()
     wait(held, 10)
+
+
+# Turns
+
+
+@pytest.fixture
+def had(monkeypatch, turns):
+    """Whether threads had a turn when gunicorn was to answer."""
+    had = []
+
+    def handle(self, conn):
+        had.append(turns._me().has_turn)
+        return bool(conn.sock.recv(100))
+
+    monkeypatch.setattr(ThreadWorker, "handle", handle)
+    return had
+
+
+def test_a_thread_has_a_turn_while_it_answers(pool, line, had, turns, monkeypatch):
+    conn, client = line
+    monkeypatch.setattr(workers, "NEXT_REQUEST", 10_000)
+    given = []
+    monkeypatch.setattr(
+        turns, "leave", lambda: (given.append(turns._me().has_turn), Turns.leave(turns))
+    )
+    soon = threading.Timer(0.05, lambda: (client.sendall(b"second"), client.close()))
+    soon.start()
+    assert worker(pool).handle(conn) is False
+    assert had == [True, True, True]
+    # It was given away while it had to wait for the client.
+    assert given == [True]
+    assert turns._holders == []
+
+
+def test_who_has_said_nothing_yet_has_no_turn(pool, line, had, turns):
+    conn, client = line
+    conn.sock.recv(100)
+    soon = threading.Timer(0.05, client.close)
+    soon.start()
+    assert worker(pool).handle(conn) is False
+    assert had == [False]
+
+
+@pytest.mark.parametrize(
+    ("processors", "processes", "at_once"), [(1, 4, 2), (2, 2, 2), (32, 4, 8)]
+)
+def test_there_are_as_many_turns_as_processors(
+    monkeypatch, turns, pool, processors, processes, at_once
+):
+    monkeypatch.setattr(workers, "_processors", lambda: processors)
+    monkeypatch.setattr(ThreadWorker, "init_process", lambda self: None)
+    made = worker(pool)
+    made.cfg.workers = processes
+    made.init_process()
+    assert turns.at_once == at_once
