@@ -26,6 +26,15 @@ def patient(monkeypatch):
     monkeypatch.setattr(turns_module, "PATIENCE", 60)
 
 
+@pytest.fixture
+def hurried():
+    """Let Python change from thread to thread at any line."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
 class Worker(threading.Thread):
     """A thread that takes part, and does what it is told to, step by step."""
 
@@ -178,7 +187,15 @@ def failing(turns):
         raise KeyError
 
 
-@pytest.mark.usefixtures("patient")
+def work_at_once(work):
+    threads = [threading.Thread(target=work, args=[number]) for number in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+
+
+@pytest.mark.usefixtures("patient", "hurried")
 def test_nobody_is_forgotten_and_never_too_many_at_work(turns, monkeypatch):
     monkeypatch.setattr(turns_module, "SLICE", 0)
     most, done, working = [0], [], []
@@ -197,22 +214,14 @@ def test_nobody_is_forgotten_and_never_too_many_at_work(turns, monkeypatch):
                     turns.leave()
         done.append(seed)
 
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=work, args=[n]) for n in range(8)]
-        for each in threads:
-            each.start()
-        for each in threads:
-            each.join(60)
-    finally:
-        sys.setswitchinterval(before)
+    work_at_once(work)
     assert sorted(done) == list(range(8))
     assert most[0] == 2
     assert turns._holders == []
     assert not turns._waiting
 
 
+@pytest.mark.usefixtures("hurried")
 def test_those_found_stuck_in_a_crowd_break_nothing(turns, monkeypatch):
     """Each is passed over all the time, also while it hands its turn on."""
     monkeypatch.setattr(turns_module, "PATIENCE", 1e-5)
@@ -229,11 +238,7 @@ def test_those_found_stuck_in_a_crowd_break_nothing(turns, monkeypatch):
                     turns.leave()
         done.append(seed)
 
-    threads = [threading.Thread(target=work, args=[n]) for n in range(8)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join(60)
+    work_at_once(work)
     assert sorted(done) == list(range(8))
     assert turns._holders == []
     assert not turns._waiting
