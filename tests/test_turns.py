@@ -221,6 +221,26 @@ def test_nobody_is_forgotten_and_never_too_many_at_work(turns, monkeypatch):
     assert not turns._waiting
 
 
+def test_one_that_is_found_to_be_stuck_just_as_it_leaves_has_left(turns):
+    guard = turns._guard
+
+    class Late:
+        def __enter__(self):
+            # Between the look at the own turn and this.
+            turns._guard = guard
+            turns._end(turns._me())
+            guard.acquire()
+
+        def __exit__(self, *raised):
+            guard.release()
+
+    with turns.part():
+        turns.take()
+        turns._guard = Late()
+        turns.leave()
+        assert turns._holders == []
+
+
 @pytest.mark.usefixtures("hurried")
 def test_those_found_stuck_in_a_crowd_break_nothing(turns, monkeypatch):
     """Each is passed over all the time, also while it hands its turn on."""
