@@ -1,8 +1,9 @@
 """Values of fields as a database has them, and back, by Django's own fields.
 
 SQLite knows neither moments nor UUIDs nor documents, and for each of them Django goes
-through a dozen functions. Where a value is just what its field is made for, what they
-come to is done here at once; anything else is left to them.
+through a dozen functions; for PostgreSQL, which knows them all, through nearly as many.
+Where a value is just what its field is made for, what they come to is done here at
+once; anything else is left to them.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ Prepare = Callable[[Any], Any]
 # With the places of the values that they are for.
 Preparers = list[tuple[int, Prepare]]
 
-# What SQLite takes as it is.
-_PLAIN = (models.CharField, models.TextField, models.IntegerField, models.BooleanField)
+# What databases take as it is; PostgreSQL wants to be told how long a number is.
+_PLAIN = (models.CharField, models.TextField, models.BooleanField)
+_PLAIN_OF = {
+    "sqlite": (*_PLAIN, models.IntegerField),
+    "postgresql": _PLAIN,
+}
 _SQLITE = "django.db.backends.sqlite3.base"
+_POSTGRESQL = "django.db.backends.postgresql.base"
 
 
 def preparers(
@@ -34,22 +40,17 @@ def preparers(
 
 
 def _preparer(field: Any, connection: Any, method: str) -> Prepare | None:
-    if connection.vendor == "sqlite" and _is_plain(field):
+    if _is_plain(field, connection):
         return None
     prepare = partial(getattr(field, method), connection=connection)
     target = field.target_field if type(field) is models.ForeignKey else field
-    make = _PREPARERS.get(type(target)) if _is_sqlite(connection) else None
+    make = _PREPARERS.get(type(connection).__module__, {}).get(type(target))
     return make(target, connection, prepare) if make else prepare
 
 
-def _is_plain(field: Any) -> bool:
+def _is_plain(field: Any, connection: Any) -> bool:
     is_djangos = type(field).__module__.startswith("django.db.models.")
-    return is_djangos and isinstance(field, _PLAIN)
-
-
-def _is_sqlite(connection: Any) -> bool:
-    """Tell whether it is Django's own backend, and not one derived from it."""
-    return type(connection).__module__ == _SQLITE
+    return is_djangos and isinstance(field, _PLAIN_OF.get(connection.vendor, ()))
 
 
 def prepared(steps: Preparers, values: Sequence[Any]) -> list[Any]:
@@ -87,17 +88,55 @@ def _document_preparer(field: Any, connection: Any, prepare: Prepare) -> Prepare
     return prepared
 
 
-_PREPARERS: dict[type, Callable[[Any, Any, Prepare], Prepare]] = {
-    models.UUIDField: _uuid_preparer,
-    models.DateTimeField: _moment_preparer,
-    models.JSONField: _document_preparer,
+def _number_preparer(field: Any, connection: Any, prepare: Prepare) -> Prepare:
+    # Of psycopg 3, which says by them what type a number is of.
+    kinds = getattr(connection.ops, "integerfield_type_map", {})
+    kind = kinds.get(field.get_internal_type())
+    if kind is None:
+        return prepare
+
+    def prepared(value: Any) -> Any:
+        return kind(value) if type(value) is int else prepare(value)
+
+    return prepared
+
+
+def _known_uuid_preparer(field: Any, connection: Any, prepare: Prepare) -> Prepare:
+    return lambda value: value if type(value) is uuid.UUID else prepare(value)
+
+
+def _known_moment_preparer(field: Any, connection: Any, prepare: Prepare) -> Prepare:
+    def prepared(value: Any) -> Any:
+        if type(value) is datetime and value.tzinfo is UTC:
+            return value
+        return prepare(value)
+
+    return prepared
+
+
+# By the modules of Django's own backends: those derived from them may differ.
+_PREPARERS: dict[str, dict[type, Callable[[Any, Any, Prepare], Prepare]]] = {
+    _SQLITE: {
+        models.UUIDField: _uuid_preparer,
+        models.DateTimeField: _moment_preparer,
+        models.JSONField: _document_preparer,
+    },
+    _POSTGRESQL: {
+        models.UUIDField: _known_uuid_preparer,
+        models.DateTimeField: _known_moment_preparer,
+        models.IntegerField: _number_preparer,
+        models.BigIntegerField: _number_preparer,
+        models.PositiveIntegerField: _number_preparer,
+        models.PositiveBigIntegerField: _number_preparer,
+        models.PositiveSmallIntegerField: _number_preparer,
+    },
 }
 
 
 def converters(column: Any, connection: Any) -> list[Any]:
     """Return what turns a value of the database into one of a field, in order."""
     own = connection.ops.get_db_converters(column)
-    if _is_sqlite(connection):
+    if type(connection).__module__ == _SQLITE:
         quick = {
             connection.ops.convert_datetimefield_value: _moment,
             connection.ops.convert_uuidfield_value: _uuid,

@@ -130,6 +130,62 @@ def test_what_needs_no_parsing_is_read_as_if_it_were_parsed(name, filename, kind
     assert formdata._plain(found) == parsed
 
 
+ENDS = ["", "\r", "\n", "\r\n", f"\r\n--{BOUNDARY}", f"\r\n--{BOUNDARY}x", "x" * 1500]
+LINES = st.sampled_from(
+    [
+        'Content-Disposition: form-data; name="a"',
+        'content-disposition: form-data; name="ü"',
+        'Content-Disposition: form-data; name="a"; filename=""',
+        'Content-Disposition: form-data; name="a%22b"',
+        "Content-Disposition: form-data; name=a",
+        "Content-Type: text/plain",
+    ]
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(LINES, max_size=2),
+            st.text(max_size=10),
+            st.sampled_from(ENDS),
+        ),
+        max_size=6,
+    )
+)
+@hypothesis.settings(max_examples=300, deadline=None)
+def test_fields_that_are_at_hand_are_read_as_if_they_came_slowly(parts):
+    text = "".join(
+        f"--{BOUNDARY}\r\n" + "\r\n".join([*lines, "", value + end]) + "\r\n"
+        for lines, value, end in parts
+    )
+    _, headers = form({}, b"")
+    file = 'Content-Disposition: form-data; name="f"; filename="n"\r\n\r\nhello'
+    text += f"--{BOUNDARY}\r\n{file}\r\n--{BOUNDARY}--\r\n"
+    body = text.encode()
+    slowly = [body[at : at + 1] for at in range(len(body))]
+    assert outcome(headers, body, [body]) == outcome(headers, body, slowly)
+
+
+def outcome(headers, body, steps):
+    try:
+        made = form_of(ScriptedSource(*steps, length=len(body)), headers)
+        data = read(made.source) if made.source else None
+        made.finish()
+    except errors.UploadError as error:
+        return type(error), str(error)
+    return made.fields, made.filename, data
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 50])
+@pytest.mark.parametrize("start", [0, 4])
+def test_what_is_sought_is_found_where_it_is_first(count, start):
+    data = bytearray(b"abcdeXY" + b"..XY" * count)
+    for stop in range(len(data) + 1):
+        sought = formdata._first(data, b"XY", start, stop)
+        assert sought == data.find(b"XY", start, stop)
+
+
 def form_of(source, headers):
     class Request:
         META = {"CONTENT_TYPE": headers["Content-Type"]}
@@ -144,7 +200,8 @@ def form_of(source, headers):
 def read(source, sizes=None):
     data = b""
     while True:
-        view = memoryview(bytearray(next(sizes) if sizes else 10_000))
+        # A part of a larger buffer, as chunks are read.
+        view = memoryview(bytearray(5 + (next(sizes) if sizes else 10_000)))[5:]
         size = source.readinto(view, 1)
         if not size:
             return data

@@ -66,6 +66,9 @@ class Form:
         self.source = None
         # What precedes the first delimiter.
         self._read_some(self._parts)
+        for name, value in self._parts.at_hand():
+            self._count(value)
+            self._add_field(name, value)
         if part := self._next_file(self._parts):
             self._begin_file(part)
 
@@ -95,7 +98,9 @@ class Form:
         while part := parts.next():
             if part.filename:
                 return part
-            self._add_field(part, self._read_some(parts))
+            value = self._read_some(parts)
+            if not part.is_nameless:
+                self._add_field(part.name, value)
         return None
 
     def _begin_file(self, part: Part) -> None:
@@ -104,25 +109,26 @@ class Form:
         self.filename, self.content_type = part.filename, part.content_type
         self.source = self._parts
 
-    def _add_field(self, part: Part, value: bytes) -> None:
-        if part.is_nameless:
-            return
-        self._room -= len(part.name)
+    def _add_field(self, name: str, value: bytes) -> None:
+        self._room -= len(name)
         if len(self.fields) >= MAX_FIELDS:
             raise errors.Invalid("The form has too many fields.")
         # What appendlist does, once it has seen that both are texts.
-        values = dict.setdefault(self.fields, part.name, [])
+        values = dict.setdefault(self.fields, name, [])
         values.append(value.decode(errors="replace"))
 
     def _read_some(self, parts: FormParts) -> bytes:
         value = parts.value(max(self._room, 0))
+        self._count(value)
+        return value
+
+    def _count(self, value: bytes) -> None:
         self._room -= len(value)
         if self._room < 0:
             is_base64 = _is_base64(value[:200].decode(errors="replace"))
             raise errors.Invalid(
                 _NO_BASE64 if is_base64 else "The fields are too long."
             )
-        return value
 
 
 def _type_and_boundary(header: str) -> tuple[str, str]:
