@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
-from django.db import connection, connections
+from django.db import connections
 from django.utils.timezone import now
 
 from resumable_uploads.changes import new
@@ -18,6 +18,9 @@ from resumable_uploads.models import Chunk, UploadSession
 from resumable_uploads.values import converters, prepared, preparers
 
 from . import making
+
+# Itself, and not what stands for it: the kind is what counts here.
+connection = connections["default"]
 
 # On each database, whether it is asked or not.
 pytestmark = pytest.mark.django_db
@@ -106,7 +109,7 @@ def test_without_time_zones_moments_have_none(settings):
 @pytest.mark.only_on("sqlite")
 def test_the_zone_of_the_database_is_reckoned_with(settings, monkeypatch):
     zone = ZoneInfo("America/New_York")
-    monkeypatch.setitem(connections["default"].__dict__, "timezone", zone)
+    monkeypatch.setitem(connection.__dict__, "timezone", zone)
     for moment in MOMENTS[:-1]:
         assert list(differing(UploadSession, "created_at", moment)) == []
     assert found_of("created_at", NAIVE) == NAIVE.replace(tzinfo=zone)
