@@ -111,6 +111,46 @@ def test_a_part_is_what_was_sent_however_it_comes_and_is_taken(data, comes, take
     made.finish()
 
 
+class Arrived:
+    """The front of a body, behind which nothing has come yet."""
+
+    def __init__(self, body, size):
+        self.length = len(body)
+        self._rest = body[:size]
+
+    def waiting(self):
+        return len(self._rest)
+
+    def readinto(self, view, patience):
+        assert self._rest, "This would have been waited for."
+        size = min(len(view), len(self._rest))
+        view[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=30).map(b"".join),
+    st.integers(0, 400),
+    st.integers(30, 400),
+)
+@hypothesis.settings(max_examples=300, deadline=None)
+def test_what_need_not_be_waited_for_is_not(data, missing, at_once):
+    body, headers = form({"a": "1"}, data)
+    start = body.rindex(data + b"\r\n--")
+    source = Arrived(body, max(len(body) - missing, start))
+    parts, read_so_far = form_of(source, headers).source, b""
+    while size := min(parts.waiting(), at_once):
+        view, filled = memoryview(bytearray(size)), 0
+        while filled < size and (more := parts.readinto(view[filled:], 1)):
+            filled += more
+        read_so_far += bytes(view[:filled])
+        if filled < size:
+            break
+    assert data.startswith(read_so_far)
+    # All but what may still turn out to be the end.
+    assert len(data) - len(read_so_far) <= missing + len(BOUNDARY) + 4
+
+
 TEXTS = st.text(
     st.characters(exclude_characters='"\\%\r\n', codec="utf-8"), max_size=20
 )

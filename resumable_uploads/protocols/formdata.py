@@ -177,6 +177,15 @@ class FormParts:
         self._at += size
         return size
 
+    def waiting(self) -> int:
+        """Return how many bytes of the part, or behind it, need not be waited for.
+
+        Fewer than have come: the last ones may be the front of a delimiter.
+        """
+        count = getattr(self._source, "waiting", None)
+        there = len(self._ahead) - self._at + (count() if count else 0)
+        return max(there - len(self._delimiter), 0)
+
     def close(self) -> None:
         self._source.close()
 
