@@ -72,17 +72,18 @@ class ClientPage(UploadPage):
         return super().get_context_data(client_=client, endpoint=endpoint, **kwargs)
 
 
-# The prefixes have no slash at the end, so that the endpoints answer without one too.
+# Below uploads/.
+endpoints = {
+    "tus": tus.urls(),
+    "ietf": ietf.urls(with_tus=True),
+    "resumablejs": resumablejs.urls(),
+    "flowjs": resumablejs.urls(),
+    "simple-uploader": resumablejs.urls(lists_chunks=True),
+    "fineuploader": fineuploader.urls(),
+    "fineuploader-concurrent": fineuploader.urls(concurrent=True),
+}
+
 urlpatterns = [
-    path("uploads/tus", include(tus.urls())),
-    path("uploads/ietf", include(ietf.urls(with_tus=True))),
-    path("uploads/resumablejs", include(resumablejs.urls())),
-    path("uploads/flowjs", include(resumablejs.urls())),
-    path("uploads/simple-uploader", include(resumablejs.urls(lists_chunks=True))),
-    path("uploads/fineuploader", include(fineuploader.urls())),
-    path(
-        "uploads/fineuploader-concurrent", include(fineuploader.urls(concurrent=True))
-    ),
     path("demo/javascript-info/", include(byteoffset.urls())),
     path("demo/<slug:client>/", ClientPage.as_view(), name="client"),
 ]

@@ -7,22 +7,28 @@ from django.urls import include, path
 from resumable_uploads.pages import UploadPage
 from resumable_uploads.protocols.rest import UploadsView
 
-from . import views
+from . import buckets, clients, views
+
+# What is mounted beside the native protocol, which would take the names for uploads. No
+# prefix has a slash at the end, so that the endpoints answer without one too.
+endpoints = clients.endpoints | buckets.endpoints
+uploads = [path(at, include(of)) for at, of in endpoints.items()]
+uploads.append(path("", include("resumable_uploads.urls")))
 
 urlpatterns = [
+    # First what is asked for most often: Django goes from one to the next.
+    path("uploads/", include(uploads)),
+    # Django would redirect a POST without the slash, and clients take the page behind
+    # a redirect for success.
+    path("uploads", UploadsView.as_view(schema=None)),
     path("", views.Index.as_view(), name="index"),
     path("upload/", UploadPage.as_view(template_name="upload.html"), name="upload"),
     path("my-uploads/", views.MyUploads.as_view(), name="my-uploads"),
     path("my-uploads/<uuid:upload_id>/discard/", views.discard, name="discard"),
     path("admin/", admin.site.urls),
     path("health/", include("resumable_uploads.health")),
-    # Before the native protocol, which would take their names for uploads.
     path("", include("project.clients")),
     path("", include("project.buckets")),
-    path("uploads/", include("resumable_uploads.urls")),
-    # Django would redirect a POST without the slash, and clients take the page behind
-    # a redirect for success.
-    path("uploads", UploadsView.as_view(schema=None)),
 ]
 
 if apps.is_installed("resumable_uploads.metrics"):

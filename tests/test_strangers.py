@@ -402,8 +402,12 @@ def about(route: Route, found: list[Target]) -> list[Target]:
 def see_that_nothing_is_had(
     stranger: Stranger, found: list[Target], chosen: Sequence[Route] = ()
 ) -> None:
-    """Try every address by every method."""
-    for route in chosen or routes():
+    """Try every address by every method.
+
+    First those where a stranger opens nothing: uploads of theirs have the same names.
+    """
+    known = sorted(routes(), key=lambda route: route.template.startswith("uploads"))
+    for route in chosen or known:
         for target in about(route, found):
             kept = target.kept()
             for method in METHODS:

@@ -205,9 +205,15 @@ class RestView(UploadView):
         url = self.url("file", upload.pk) if downloadable else None
         return {"url": url, "name": upload.filename, "size": upload.length}
 
-    def answer(self, upload: UploadSession, status: int = 200) -> HttpResponse:
-        response = self.rendered(self.representation(upload), status)
-        response["Upload-Offset"] = str(upload.offset)
+    def answer(
+        self, upload: UploadSession, status: int = 200, is_located: bool = False
+    ) -> HttpResponse:
+        """Tell all of an upload; with ``is_located``, say where it is as well."""
+        facts = self.representation(upload)
+        response = self.rendered(facts, status)
+        response["Upload-Offset"] = str(facts["offset"])
+        if is_located:
+            response["Location"] = facts["url"]
         self.entitle(response, upload)
         return response
 
@@ -268,9 +274,7 @@ class UploadsView(RestView):
         upload, created = engine.open(
             self.owner(create=True), self.protocol, policy, _new_upload(said)
         )
-        response = self.answer(upload, 201 if created else 200)
-        response["Location"] = self.url("upload", upload.pk)
-        return response
+        return self.answer(upload, 201 if created else 200, is_located=True)
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> NewUploadSerializer:
         """Let the browsable API show a form."""
