@@ -22,6 +22,7 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from .conf import setting
+from .lookups import Lookup
 from .models import AccessKey, Revocation
 from .owners import Owner
 
@@ -123,6 +124,9 @@ def revoke(owner: Owner) -> None:
     )
 
 
+_last_revocation = Lookup(Revocation, ("owner",))
+
+
 class _Temporary(Held):
     def __init__(self, access_key_id: str, token: str) -> None:
         for key in _secret_keys():
@@ -142,9 +146,8 @@ class _Temporary(Held):
         if timezone.now().timestamp() > claims["e"] + GRACE.total_seconds():
             raise Expired
         issued_at = datetime.fromtimestamp(claims["i"], UTC)
-        if Revocation.objects.filter(
-            owner=claims["o"], revoked_at__gte=issued_at
-        ).exists():
+        revocation = _last_revocation(claims["o"])
+        if revocation and revocation.revoked_at >= issued_at:
             raise Revoked
         owner = Owner(claims["o"], _user_of(claims["o"]))
         if not constant_time_compare(claims["h"], _hash_of(owner.user)):

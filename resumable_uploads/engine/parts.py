@@ -11,15 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from django.db import IntegrityError, transaction
-from django.db.models import F, Value
+from django.db import IntegrityError, connections, router, transaction
 
 from .. import errors, runner
 from ..body import Body
 from ..changes import AtLeast, Plus, insert
+from ..lookups import quoted_table
 from ..models import Chunk, State, UploadSession
 from ..policies import policy_of
+from ..statements import Statement, kept
 from ..stores import Place, Writer, store_for
+from ..values import Preparers, prepared, preparers
 from .ending import lenders
 from .numbering import Outrun, advance, known_chunk, swap_chunk
 from .quotas import room_for
@@ -75,9 +77,23 @@ def _is_taken(upload: UploadSession, writer: Writer, offset: int, size: int) -> 
     """Tell whether recorded bytes lie where a writer would write in place."""
     if not writer.in_place:
         return False
-    rows = Chunk.objects.filter(upload=upload.pk, key=writer.shared_key)
-    rows = rows.filter(start__lt=offset + size)
-    return rows.filter(start__gt=Value(offset) - F("size")).exists()
+    connection = connections[router.db_for_read(Chunk)]
+    statement, prepare = kept(connection, _is_taken, lambda: _looking(connection))
+    asked = [upload.pk, writer.shared_key, offset + size, offset]
+    return statement.first(prepared(prepare, asked)) is not None
+
+
+def _looking(connection: Any) -> tuple[Statement, Preparers]:
+    names = ("upload", "key", "start", "size")
+    fields: list[Any] = [Chunk._meta.get_field(name) for name in names]
+    quote = connection.ops.quote_name
+    upload, key, start, size = (quote(field.column) for field in fields)
+    sql = f"""
+        SELECT 1 FROM {quoted_table(Chunk, connection)}
+        WHERE {upload} = %s AND {key} = %s
+        AND {start} < %s AND {start} + {size} > %s LIMIT 1
+    """  # nosec B608
+    return Statement(connection, sql), preparers([*fields[:3], fields[2]], connection)
 
 
 def _store(
