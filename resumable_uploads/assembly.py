@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db import connection, transaction
+from django.db import connections
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
@@ -27,6 +27,7 @@ from .lookups import Listing
 from .models import Chunk, State, UploadSession
 from .policies import UploadPolicy, get_policy, policy_of
 from .stores import Piece, Place, Store, Whole, store_for
+from .transactions import atomic, durable
 
 log = logging.getLogger(__name__)
 
@@ -281,7 +282,7 @@ def _complete(upload: UploadSession, name: str, checksum: str) -> None:
         "error_code": "",
         "settled": False,
     }
-    with transaction.atomic(durable=True):
+    with durable():
         _change_mine(upload, completed)
         _note(hooks.COMPLETED, upload)
     upload.lease = token
@@ -347,7 +348,7 @@ def _note_failure(upload: UploadSession, error: Exception) -> bool:
     """Write down why an assembly has failed, if it was still its upload's."""
     now = timezone.now()
     exhausted = upload.attempts >= setting("ASSEMBLY_ATTEMPTS")
-    with transaction.atomic():
+    with atomic():
         noted = _mine(upload).update(
             state=State.FAILED if exhausted else State.ASSEMBLING,
             lease="",
@@ -402,4 +403,4 @@ def _show_signs(upload: UploadSession, over: threading.Event) -> None:
         except Exception:
             log.warning("No sign of life for upload %s", upload.pk, exc_info=True)
         finally:
-            connection.close()
+            connections.close_all()

@@ -21,13 +21,13 @@ from functools import partial
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import transaction
 
 from . import errors, names, signals
 from .conf import seconds
 from .models import State, UploadSession
 from .owners import Owner
 from .policies import UploadPolicy, policy_of
+from .transactions import after_commit
 
 log = logging.getLogger(__name__)
 
@@ -227,7 +227,7 @@ _clock = _Clock()
 def tell(event: str, upload: UploadSession) -> None:
     """Tell what has happened to an upload, once the transaction is committed."""
     if method := _METHODS.get(event):
-        transaction.on_commit(partial(_call, method, upload), robust=True)
+        after_commit(partial(_call, method, upload), robust=True)
     signals.send_after_commit(_SIGNALS[event], upload)
 
 

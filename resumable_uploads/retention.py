@@ -16,7 +16,6 @@ from itertools import islice
 from typing import Any
 
 from django.core.files.storage import InvalidStorageError
-from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
@@ -33,6 +32,7 @@ from .models import (
 )
 from .policies import get_policy
 from .stores import Store, store_for
+from .transactions import after_commit
 
 log = logging.getLogger(__name__)
 
@@ -282,7 +282,7 @@ def forget_bytes(sender: Any, instance: UploadSession, **kwargs: Any) -> None:
             # Whoever is about to publish it may die before he finds that it has gone.
             _doomed(store, upload)
 
-    transaction.on_commit(drop, robust=True)
+    after_commit(drop, robust=True)
 
 
 def _takes_file_along(store: Store, upload: UploadSession) -> bool:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from django.db import transaction
 from django.utils.module_loading import import_string
 
 from .conf import setting
+from .transactions import after_commit
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def get_runner() -> Callable[..., Any]:
 
 def nudge(name: str, *args: Any) -> None:
     """Have something done once the transaction is committed. Never raises."""
-    transaction.on_commit(partial(_run, name, *args))
+    after_commit(partial(_run, name, *args))
 
 
 def _run(name: str, *args: Any) -> None:

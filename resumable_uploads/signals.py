@@ -15,8 +15,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from django.db import transaction
 from django.dispatch import Signal
+
+from .transactions import after_commit
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def _pass_on(
 
 def send_after_commit(signal: Signal, upload: Any) -> None:
     """Tell a signal's receivers about an upload once the transaction is committed."""
-    transaction.on_commit(partial(_send, signal, upload), robust=True)
+    after_commit(partial(_send, signal, upload), robust=True)
 
 
 def _send(signal: Signal, upload: Any) -> None:

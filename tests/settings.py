@@ -31,6 +31,9 @@ if DATABASE == "sqlite":
 # Threads of a test open connections; left open, they would keep the database busy.
 DATABASES["default"]["CONN_MAX_AGE"] = 0
 
+# Another way to the same database, for tests of sites that send uploads elsewhere.
+DATABASES["elsewhere"] = DATABASES["default"] | {"TEST": {"MIRROR": "default"}}
+
 MIDDLEWARE = [name for name in MIDDLEWARE if not name.startswith("whitenoise.")]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

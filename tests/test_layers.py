@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "resumable_uploads"
 # neighbours in the same one, as long as that makes no circle.
 LAYERS = [
     {"errors", "conf", "signals", "owners", "names", "schedule", "texts"}
-    | {"changes", "lookups", "logs", "sessions", "statements", "turns"}
-    | {"values"},
+    | {"changes", "lookups", "logs", "sessions", "statements"}
+    | {"transactions", "turns", "values"},
     {"body", "buffers", "sources", "models", "stores"},
     {"policies", "hooks", "engine", "runner", "buckets", "credentials"}
     | {"capabilities", "outbox", "payloads"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import transaction
 from django.utils import timezone
 
 from .. import errors
@@ -14,6 +13,7 @@ from ..conf import setting
 from ..models import AddressedBy, Chunk, State, UploadSession
 from ..policies import UploadPolicy, policy_of
 from ..stores import Place, Writer, store_for
+from ..transactions import durable
 from .quotas import check_growth, room_for
 from .rows import (
     ENDED,
@@ -111,7 +111,7 @@ def _record_segment(
         chunk = new_chunk(upload, number, offset, segment, place)
         try:
             if not _record_alone(upload, chunk, changes):
-                with transaction.atomic(durable=True):
+                with durable():
                     _advance(upload, changes)
                     check_growth(upload, policy, segment.size)
                     insert(chunk)

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
 from django.db.models import Case, CharField, F, Q, QuerySet, Value, When
 from django.utils import timezone
 
@@ -19,6 +18,7 @@ from ..lookups import Listing
 from ..models import OPEN_STATES, Chunk, State, UploadSession
 from ..stores import Store, store_for
 from ..stores.base import translated_errors
+from ..transactions import atomic
 from .rows import WAITING_STATES, new_lease, upload_by_id
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def _end_and_note(
 ) -> int:
     """End uploads, and have it told of those that this call has ended."""
     pks, token = list(rows.values_list("pk", flat=True)), new_lease()
-    with transaction.atomic():
+    with atomic():
         rows.filter(pk__in=pks).update(**changes | {"lease": token})
         ended = UploadSession.objects.filter(pk__in=pks, lease=token)
         outbox.note(event, ended)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.db import transaction
 from django.db.models import Max, Q
 from django.utils import timezone
 
 from .. import errors, runner
 from ..models import AddressedBy, Chunk, State, UploadSession, gaps
+from ..transactions import durable
 from .rows import ENDED, check_receiving, receiving, refreshed
 
 # How long an assembly may be in line before a client's question nudges it again.
@@ -35,7 +35,7 @@ def finish(upload: UploadSession) -> UploadSession:
         if upload.received != length or not _is_gapless(upload):
             upload = _incomplete(upload)
             continue
-        with transaction.atomic(durable=True):
+        with durable():
             as_seen = receiving(upload).filter(
                 received=length, chunk_count=upload.chunk_count
             )
@@ -65,7 +65,7 @@ def _incomplete(upload: UploadSession) -> UploadSession:
 
 def retry(upload: UploadSession) -> UploadSession:
     """Have a failed assembly tried again, with all its attempts."""
-    with transaction.atomic(durable=True):
+    with durable():
         failed = UploadSession.objects.filter(pk=upload.pk, state=State.FAILED)
         if failed.update(**ENDED, active_at=timezone.now()):
             runner.nudge(runner.ASSEMBLE, upload.pk)

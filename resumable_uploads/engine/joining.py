@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from django.db import transaction
 from django.db.models import F, Value
 from django.db.models.functions import Least
 from django.utils import timezone
@@ -15,6 +14,7 @@ from .. import errors, runner
 from ..models import AddressedBy, Chunk, State, UploadSession
 from ..owners import Owner
 from ..policies import UploadPolicy
+from ..transactions import durable
 from .opening import NewUpload, ask, check_new, new_row, note_opened
 from .quotas import check_quota, hold
 from .rows import ENDED, add, receiving, refreshed
@@ -46,7 +46,7 @@ def concatenate(
         raise errors.Invalid("A part is kept in another storage.")
     ask(owner, protocol, policy, new)
     upload = new_row(owner, protocol, policy, new)
-    with transaction.atomic(durable=True):
+    with durable():
         _hold_parts(owner, {part.pk: part for part in parts})
         # The parts count already; they and the whole do not live together for long.
         check_quota(upload, policy, owner, 0)

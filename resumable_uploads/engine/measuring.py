@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from django.db import transaction
 from django.utils import timezone
 
 from .. import errors, runner
 from ..models import UploadSession
 from ..policies import policy_of
+from ..transactions import durable
 from .quotas import check_quota, owner_of_upload
 from .rows import ENDED, check_receiving, receiving, refreshed, slid
 
@@ -21,7 +21,7 @@ def declare_length(upload: UploadSession, length: int) -> UploadSession:
     policy, owner = policy_of(upload), owner_of_upload(upload)
     policy.check_length(owner, length)
     now = timezone.now()
-    with transaction.atomic(durable=True):
+    with durable():
         unknown = receiving(upload).filter(length=None, received__lte=length)
         if unknown.update(length=length, active_at=now, **slid(upload, policy, now)):
             # It counts with its length from here on.

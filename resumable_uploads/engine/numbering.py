@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 
 from .. import errors
 from ..body import Body, Segment
@@ -15,6 +15,7 @@ from ..lookups import Lookup, PairLookup
 from ..models import AddressedBy, Chunk, State, UploadSession
 from ..policies import UploadPolicy, policy_of
 from ..stores import Place, Writer, store_for
+from ..transactions import durable
 from .ending import lenders
 from .quotas import NO_LIMIT, check_growth, room_for
 from .rows import (
@@ -178,7 +179,7 @@ def _record_chunk(
     while True:
         try:
             if not _record_alone(upload, chunk):
-                with transaction.atomic(durable=True):
+                with durable():
                     _insert_chunk(upload, chunk)
             return chunk, True
         except (IntegrityError, Outrun):
@@ -258,7 +259,7 @@ def swap_chunk(upload: UploadSession, known: Chunk, chunk: Chunk) -> bool:
     """Put a chunk in the place of one, unless that is not the recorded one any more."""
     changed = ("key", "start", "size", "checksum", "digests", "created_at")
     try:
-        with transaction.atomic(durable=True):
+        with durable():
             row = advance(upload, chunk.size - known.size, chunk.created_at)
             as_seen = Chunk.objects.filter(
                 pk=known.pk, key=known.key, start=known.start

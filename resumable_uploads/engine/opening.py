@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.utils import timezone
 
 from .. import errors, hooks, names, outbox, runner
@@ -14,6 +14,7 @@ from ..conf import setting
 from ..models import UploadSession
 from ..owners import Owner
 from ..policies import UploadPolicy
+from ..transactions import durable
 from .ending import expire_if_overdue
 from .finding import by_key, last_completed, open_by_key
 from .numbering import Outrun
@@ -78,7 +79,7 @@ def open(
             _check_geometry(new)
         upload = new_row(owner, protocol, policy, new)
         try:
-            with transaction.atomic(durable=True):
+            with durable():
                 check_quota(upload, policy, owner, new.length or 0)
                 add(upload)
                 _check_not_completed(owner, protocol, new)

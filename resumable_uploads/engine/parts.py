@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from django.db import IntegrityError, connections, router, transaction
+from django.db import IntegrityError, connections, router
 
 from .. import errors, runner
 from ..body import Body
@@ -21,6 +21,7 @@ from ..models import Chunk, State, UploadSession
 from ..policies import policy_of
 from ..statements import Statement, kept
 from ..stores import Place, Writer, store_for
+from ..transactions import durable
 from ..values import Preparers, prepared, preparers
 from .ending import lenders
 from .numbering import Outrun, advance, known_chunk, swap_chunk
@@ -117,7 +118,7 @@ def _record(upload: UploadSession, chunk: Chunk, writer: Writer) -> Chunk:
     """Make a part count, in the place of the one with its number if there is one."""
     while True:
         try:
-            with transaction.atomic(durable=True):
+            with durable():
                 _insert(upload, chunk)
             return chunk
         except IntegrityError:
@@ -152,7 +153,7 @@ def finish_with(upload: UploadSession, choose: Choice) -> UploadSession:
     leaves the upload as it is, and what it returns besides is added to the metadata.
     Return the upload, also one that takes no more parts.
     """
-    with transaction.atomic(durable=True):
+    with durable():
         if receiving(upload).update(**ENDED):
             parts = list(Chunk.objects.filter(upload=upload.pk).order_by("number"))
             chosen, facts = choose(parts)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from django.db import transaction
 from django.db.models import F
 
 from .. import errors
@@ -15,6 +14,7 @@ from ..conf import setting
 from ..models import AddressedBy, Chunk, UploadSession
 from ..stores import Piece, Place, store_for
 from ..stores.base import JoinedFile, translated_errors
+from ..transactions import durable
 from .ending import lenders
 from .finishing import check_as_seen
 from .rows import check_receiving, new_lease, receiving, refreshed
@@ -28,7 +28,7 @@ def reshape(upload: UploadSession, chunk_total: int | None) -> None:
     """
     if upload.chunk_total == chunk_total:
         return
-    with transaction.atomic(durable=True):
+    with durable():
         if not receiving(upload).update(chunk_total=chunk_total):
             check_receiving(refreshed(upload))
         _check_not_lent(upload)
@@ -102,7 +102,7 @@ def _forget(upload: UploadSession, offset: int) -> None:
         # The bytes may have gone because another request was quicker.
         check_as_seen(upload)
         raise
-    with transaction.atomic(durable=True):
+    with durable():
         as_seen = receiving(upload).filter(received=upload.received, lease=upload.lease)
         if not as_seen.update(received=offset, lease=new_lease()):
             check_as_seen(upload)
