@@ -4,15 +4,20 @@ import { element, Row } from "./shell.js";
 import { RestOfFile } from "./rest-of-file.js";
 
 const uploads = new Map();
+// Of each upload the try that counts: what has become of an earlier one may be known late.
+const tries = new Map();
 
 async function run(upload) {
   const row = uploads.get(upload);
+  const mine = Symbol("try");
+  tries.set(upload, mine);
+  const tell = (show) => tries.get(upload) === mine && show();
   row.progress(0);
   try {
-    if (await upload.upload()) row.complete();
-    else row.show("paused", "Paused");
+    const isComplete = await upload.upload();
+    tell(() => (isComplete ? row.complete() : row.show("paused", "Paused")));
   } catch (error) {
-    row.fail(error.message);
+    tell(() => row.fail(error.message));
   }
 }
 

@@ -12,7 +12,8 @@ export class Refused extends Error {}
 
 export class RestOfFile {
   #request = null;
-  #isStopped = false;
+  // The call of upload() that counts: a later one, and stop(), put an end to it.
+  #current = null;
 
   constructor(file, onProgress = () => {}) {
     this.file = file;
@@ -29,13 +30,14 @@ export class RestOfFile {
 
   /** Send what is missing; return whether that was all, or stop() came in between. */
   async upload() {
-    this.#isStopped = false;
+    const mine = Symbol("upload");
+    this.#current = mine;
     const start = await this.stored();
-    return !this.#isStopped && this.#send(start);
+    return this.#current === mine && this.#send(start);
   }
 
   stop() {
-    this.#isStopped = true;
+    this.#current = null;
     this.#request?.abort();
   }
 
