@@ -75,6 +75,16 @@ class Turns:
         if not me.has_turn:
             self._take(me)
 
+    def goes_on(self, is_wanted: bool = False) -> bool:
+        """Tell whether this thread has a turn that is not to be handed on yet.
+
+        With ``is_wanted``, to somebody who does not even have a thread.
+        """
+        me = self._me()
+        me.seen = time.monotonic()
+        is_over = me.seen - me.since > SLICE
+        return me.has_turn and not (is_over and (is_wanted or self._waiting))
+
     def leave(self) -> None:
         """Give the turn away, if this thread has one: it is about to wait."""
         self._leave(self._me())

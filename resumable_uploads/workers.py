@@ -126,13 +126,16 @@ class WarmThreadWorker(ThreadWorker):
 
     def _goes_on(self, conn: Any) -> bool:
         """Wait for the next request, if that keeps no thread from another client."""
-        if not self.alive or self.cfg.is_ssl or not self.tpool.has_spare():
+        if not self.alive or self.cfg.is_ssl:
             return False
         if conn.parser.unreader.buf.getvalue():
             # Part of it is here already: the poller would not be told, nor is this one.
             return False
-        if _has_come(conn.sock, AT_ONCE):
+        has_spare = self.tpool.has_spare()
+        if turns.goes_on(not has_spare) and _has_come(conn.sock, AT_ONCE):
             return True
+        if not has_spare:
+            return False
         turns.leave()
         return _has_come(conn.sock, NEXT_REQUEST)
 

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 from gunicorn.workers.gthread import ThreadWorker
 
+from resumable_uploads import turns as turns_module
 from resumable_uploads import workers
 from resumable_uploads.turns import Turns
 from resumable_uploads.workers import WarmQueue, WarmThreads, WarmThreadWorker
@@ -282,6 +283,32 @@ def test_a_thread_has_a_turn_while_it_answers(pool, line, had, turns, monkeypatc
     # It was given away while it had to wait for the client.
     assert given == [True]
     assert turns._holders == []
+
+
+def test_without_spare_threads_a_client_is_kept_for_a_turn_at_most(
+    pool, line, answered, turns, monkeypatch
+):
+    """Others wait for a thread; to go on with this client at once costs them least."""
+    conn, client = line
+    monkeypatch.setattr(workers, "AT_ONCE", 10_000)
+    gate = threading.Event()
+    held = [pool.submit(gate.wait, 10) for _ in range(8)]
+    monkeypatch.setattr(turns_module, "SLICE", 60)
+    soon = threading.Timer(0.05, client.sendall, [b"second"])
+    soon.start()
+    goes_on = turns.goes_on
+
+    def until_the_second(is_wanted):
+        assert is_wanted
+        if len(answered) == 2:
+            monkeypatch.setattr(turns_module, "SLICE", -1)
+        return goes_on(is_wanted)
+
+    monkeypatch.setattr(turns, "goes_on", until_the_second)
+    assert worker(pool).handle(conn) is True
+    assert answered == [b"first", b"second"]
+    gate.set()
+    wait(held, 10)
 
 
 def test_who_has_said_nothing_yet_has_no_turn(pool, line, had, turns):
