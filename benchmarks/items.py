@@ -175,8 +175,6 @@ class Finish(Item):
 
     def __init__(self, size: int) -> None:
         self.name, self.size = f"finish, {size // MIB} MiB", size
-        if size >= GIB:
-            self.at_most = 3
 
     def run(self, server: Server, client: type[clients.Client]) -> Figures:
         one, chunk = client(server.port), 8 * MIB
