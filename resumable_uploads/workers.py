@@ -30,8 +30,8 @@ from .turns import turns
 # How long a thread waits for the next request of a client, in milliseconds. It is away
 # for others that long at most, should all of them come to be wanted meanwhile.
 NEXT_REQUEST = 20
-# How long it keeps its turn for it, in milliseconds.
-AT_ONCE = 1
+# For so many of them it keeps its turn: who sends chunks in a row is back by then.
+SOON = 1
 
 
 class WarmQueue:
@@ -132,7 +132,7 @@ class WarmThreadWorker(ThreadWorker):
             # Part of it is here already: the poller would not be told, nor is this one.
             return False
         has_spare = self.tpool.has_spare()
-        if turns.goes_on(not has_spare) and _has_come(conn.sock, AT_ONCE):
+        if turns.goes_on(not has_spare) and _has_come(conn.sock, SOON):
             return True
         if not has_spare:
             return False

@@ -290,7 +290,7 @@ def test_without_spare_threads_a_client_is_kept_for_a_turn_at_most(
 ):
     """Others wait for a thread; to go on with this client at once costs them least."""
     conn, client = line
-    monkeypatch.setattr(workers, "AT_ONCE", 10_000)
+    monkeypatch.setattr(workers, "SOON", 10_000)
     gate = threading.Event()
     held = [pool.submit(gate.wait, 10) for _ in range(8)]
     monkeypatch.setattr(turns_module, "SLICE", 60)
