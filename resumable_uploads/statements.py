@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Hashable, Sequence
+from datetime import UTC
 from operator import attrgetter, methodcaller
 from typing import Any, TypeVar
 
@@ -51,8 +52,8 @@ class Statement:
         self._connection = connection
         is_sqlite = connection.vendor == "sqlite"
         self._own = sql.replace("%s", "?") if is_sqlite else sql
-        # Of psycopg's, each of which takes a quarter of what a statement takes.
-        self._cursor: Any = None
+        # Where psycopg prepares statements, which not every site has installed.
+        self._prepared: Any = None
 
     def first(self, params: Sequence[Any]) -> Sequence[Any] | None:
         """Run it; return the first row that it gives, or None."""
@@ -61,8 +62,9 @@ class Statement:
     def all(self, params: Sequence[Any]) -> Sequence[Sequence[Any]]:
         """Run it; return all rows that it gives."""
         found = self._done(params, _ALL)
-        # It holds them as well.
-        self._cursor = None
+        if self._prepared:
+            # Which has them as well.
+            self._prepared.forget()
         return found
 
     def run(self, params: Sequence[Any]) -> int:
@@ -78,9 +80,7 @@ class Statement:
         with connection.wrap_database_errors:
             driver = connection.connection
             if getattr(driver, "prepare_threshold", None) is not None:
-                cursor = self._preparing_cursor(driver)
-                cursor.execute(self._own, params)
-                return take(cursor)
+                return take(self._preparing(driver).execute(params))
             cursor = driver.cursor()
             try:
                 cursor.execute(self._own, params)
@@ -88,17 +88,21 @@ class Statement:
             finally:
                 cursor.close()
 
-    def _preparing_cursor(self, driver: Any) -> Any:
-        """Return a cursor of psycopg's; Django's puts the values into the statement.
+    def _preparing(self, driver: Any) -> Any:
+        """Return what prepares it; Django's cursor puts the values into the statement.
 
         Each would be a new one then.
         """
-        cursor = self._cursor
-        if cursor is None or cursor.connection is not driver or cursor.closed:
-            cursor = self._connection.Database.Cursor(driver)
+        known = self._prepared
+        if known is None or not known.is_for(driver):
+            from .libpq import PreparedStatement
+
+            known = PreparedStatement(
+                driver, self.sql, self._connection.timezone is UTC
+            )
             if not self._connection.allow_thread_sharing:
-                self._cursor = cursor
-        return cursor
+                self._prepared = known
+        return known
 
 
 def is_unseen(connection: Any, alone: bool = False) -> bool:
@@ -130,14 +134,17 @@ def _has_to_be_tried(connection: Any) -> bool:
     Not where the socket says so: once a server has ended, or has hung up, there is
     something to be read from it. To ask would be a statement more for each request.
     """
-    if not connection.health_check_enabled:
-        return False
-    driver = getattr(connection.connection, "pgconn", None)
-    if driver is None or driver.status != _CONNECTED:
-        return True
-    line = select.poll()
-    line.register(driver.socket, select.POLLIN)
-    return bool(line.poll(0))
+    if connection.health_check_enabled:
+        driver = getattr(connection.connection, "pgconn", None)
+        if driver is None or driver.status != _CONNECTED:
+            return True
+        line = select.poll()
+        line.register(driver.socket, select.POLLIN)
+        if line.poll(0):
+            return True
+    # As Django notes it, for the rest of the request.
+    connection.health_check_done = True
+    return False
 
 
 class brief:

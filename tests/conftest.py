@@ -12,6 +12,8 @@ import pytest
 from django.test import TransactionTestCase
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from resumable_uploads import libpq
+
 from . import processes
 from .client import Client
 from .live import CeleryWorker, LiveSite, SiteTemplates
@@ -77,6 +79,13 @@ def own_media(settings: Any, tmp_path: Path) -> Path:
     """Give each test a folder of its own for files."""
     settings.MEDIA_ROOT = tmp_path / "media"
     return settings.MEDIA_ROOT
+
+
+@pytest.fixture(autouse=True)
+def as_in_threads_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have PostgreSQL asked as the threads ask that requests run in, not the first."""
+    if os.environ.get("DATABASE") == "postgres":
+        monkeypatch.setattr(libpq, "is_interruptible", lambda: False)
 
 
 # --- Services -----------------------------------------------------------------------
