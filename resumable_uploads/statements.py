@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from django.db import Error, transaction
 from django.db.backends import utils
+from django.utils.module_loading import import_string
 
 Kept = TypeVar("Kept")
 
@@ -31,6 +32,8 @@ _FIRST, _ALL = methodcaller("fetchone"), methodcaller("fetchall")
 _COUNT = attrgetter("rowcount")
 # What libpq calls CONNECTION_OK.
 _CONNECTED = 0
+# By its name: psycopg is 10 MB in memory, which sites without PostgreSQL do without.
+_PREPARED = "resumable_uploads.libpq.PreparedStatement"
 # The attribute of a connection that holds what was made for it.
 _KEPT = "_resumable_uploads_kept"
 
@@ -95,11 +98,8 @@ class Statement:
         """
         known = self._prepared
         if known is None or not known.is_for(driver):
-            from .libpq import PreparedStatement
-
-            known = PreparedStatement(
-                driver, self.sql, self._connection.timezone is UTC
-            )
+            in_utc = self._connection.timezone is UTC
+            known = import_string(_PREPARED)(driver, self.sql, in_utc)
             if not self._connection.allow_thread_sharing:
                 self._prepared = known
         return known

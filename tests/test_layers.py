@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "resumable_uploads"
 # neighbours in the same one, as long as that makes no circle.
 LAYERS = [
     {"errors", "conf", "signals", "owners", "names", "schedule", "texts"}
-    | {"changes", "lookups", "logs", "sessions", "statements"}
+    | {"changes", "libpq", "logs", "lookups", "sessions", "statements"}
     | {"transactions", "turns", "values"},
     {"body", "buffers", "sources", "models", "stores"},
     {"policies", "hooks", "engine", "runner", "buckets", "credentials"}
@@ -38,6 +38,7 @@ HOMES = {
     | {"health", "metrics"},
     "gunicorn": {"workers"},
     "prometheus_client": {"metrics"},
+    "psycopg": {"libpq"},
 }
 
 Import = tuple[str, int]
