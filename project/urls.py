@@ -2,18 +2,25 @@
 
 from django.apps import apps
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 
 from resumable_uploads.pages import UploadPage
-from resumable_uploads.protocols.rest import UploadsView
+from resumable_uploads.protocols.rest import UploadDetailView, UploadsView
 
 from . import buckets, clients, views
+
+ID = "[0-9a-f-]{36}"
 
 # What is mounted beside the native protocol, which would take the names for uploads. No
 # prefix has a slash at the end, so that the endpoints answer without one too.
 endpoints = clients.endpoints | buckets.endpoints
-uploads = [path(at, include(of)) for at, of in endpoints.items()]
-uploads.append(path("", include("resumable_uploads.urls")))
+uploads = [
+    # What is asked for most often need not go past all that is mounted beside it.
+    path("", UploadsView.as_view(schema=None)),
+    re_path(f"^(?P<upload_id>{ID})/$", UploadDetailView.as_view(schema=None)),
+    *(path(at, include(of)) for at, of in endpoints.items()),
+    path("", include("resumable_uploads.urls")),
+]
 
 urlpatterns = [
     # First what is asked for most often: Django goes from one to the next.

@@ -19,7 +19,8 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
 from psycopg.types.datetime import TimestamptzLoader
 
-_IN_TRANSACTION, _IDLE = pq.TransactionStatus.INTRANS, pq.TransactionStatus.IDLE
+_IDLE = pq.TransactionStatus.IDLE
+_READY = {_IDLE, pq.TransactionStatus.INTRANS}
 _DONE = {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK}
 
 
@@ -70,10 +71,11 @@ class PreparedStatement:
             self._cursor = self._new_cursor()
 
     def _handed_over(self, name: bytes, values: Sequence[Any]) -> _Answer:
-        formats = self._transformer.formats
-        result = self._driver.pgconn.exec_prepared(name, values, formats)
-        if result.status not in _DONE:
-            raise _error(self._driver, result)
+        driver, formats = self._driver, self._transformer.formats
+        line = driver.pgconn
+        if line.transaction_status == _IDLE and not driver.autocommit:
+            _done(driver, line.exec_(b"BEGIN"))
+        result = _done(driver, line.exec_prepared(name, values, formats))
         return _Answer(result, self._transformer)
 
 
@@ -112,18 +114,23 @@ class _MomentLoader(TimestamptzLoader):
 
 
 def _can_be_handed_over(driver: Any) -> bool:
-    """Tell whether a cursor would do no more than to send a statement, and to wait.
+    """Tell whether a cursor would only begin a transaction, send a statement and wait.
 
-    It begins a transaction where one is due; and it can be interrupted where signals
-    are handled, and makes room for others where threads are green.
+    It can be interrupted where signals are handled, and makes room for others where
+    threads are green.
     """
     line = driver.pgconn
-    status = line.transaction_status
     return (
-        (status == _IN_TRANSACTION or (status == _IDLE and driver.autocommit))
+        line.transaction_status in _READY
         and not line.pipeline_status
         and not is_interruptible()
+        and (driver.autocommit or _begins_simply(driver))
     )
+
+
+def _begins_simply(driver: Any) -> bool:
+    said = driver.isolation_level, driver.read_only, driver.deferrable
+    return said == (None, None, None)
 
 
 def is_interruptible() -> bool:
@@ -141,10 +148,14 @@ def _names_of(driver: Any) -> Any:
     return getattr(getattr(driver, "_prepared", None), "_names", None)
 
 
-def _error(driver: Any, result: Any) -> Exception:
-    if driver.pgconn.status != pq.ConnStatus.OK:
-        return OperationalError(driver.pgconn.error_message.decode(errors="replace"))
-    return error_from_result(result, encoding=driver.info.encoding)
+def _done(driver: Any, result: Any) -> Any:
+    """Return a result. Raise what psycopg raises if it is none."""
+    if result.status in _DONE:
+        return result
+    if driver.closed:
+        message = driver.pgconn.error_message.decode(errors="replace")
+        raise OperationalError(message)
+    raise error_from_result(result, encoding=driver.info.encoding)
 
 
 def _numbered(sql: str) -> str:

@@ -16,7 +16,7 @@ from django.db import (
     transaction,
 )
 from django.utils import timezone
-from psycopg import waiting
+from psycopg import IsolationLevel, waiting
 
 from resumable_uploads import libpq
 from resumable_uploads.changes import change, insert
@@ -220,9 +220,23 @@ def test_a_transaction_is_begun_before_and_taken_back(handed_over):
         change(UploadSession, upload.pk, {"lease": "c"})
         change(UploadSession, upload.pk, {"lease": "d"})
         assert UploadSession.objects.get().lease == "d"
-    # The first one in the transaction had to begin it.
-    assert len(handed_over) == 2
+    assert len(handed_over) == 3
     assert UploadSession.objects.get().lease == "b"
+
+
+def test_a_transaction_is_begun_as_the_site_wants_it(handed_over):
+    level = made("SELECT current_setting('transaction_isolation')")
+    driver = connections["default"].connection
+    driver.isolation_level = IsolationLevel.SERIALIZABLE
+    try:
+        level.first(())
+        with transaction.atomic():
+            # By the cursor, which knows how.
+            assert level.first(()) == ("serializable",)
+            assert not handed_over
+            assert level.first(()) == ("serializable",)
+    finally:
+        connections["default"].close()
 
 
 def test_what_was_prepared_before_a_rollback_is_prepared_anew(handed_over):
